@@ -1,0 +1,1 @@
+"""An artifact becomes numbers: runtimes, devices, the measuring protocol, records and tables."""
