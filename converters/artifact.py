@@ -18,7 +18,7 @@ Precision = Literal["fp32", "fp16", "w8", "int8", "w8a16", "pal8", "pal6", "pal4
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
 
 class TensorRecord(_Record):
@@ -148,7 +148,8 @@ def read(folder: Path) -> Artifact:
         manifest = Manifest.model_validate_json(text)
     except (OSError, UnicodeDecodeError) as error:
         raise BadArtifact(
-            f"no artifact at {folder}: {MANIFEST} cannot be read", "make one with: evit-edge convert MODEL --target onnx"
+            f"no artifact at {folder}: {MANIFEST} cannot be read",
+            "make one with: evit-edge convert MODEL --target onnx",
         ) from error
     except ValidationError as error:
         first = error.errors()[0]

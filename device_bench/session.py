@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from ..converters.artifact import read
+from ..models.errors import FileProblem, Unsupported
 from ..models.plugins import PluginKind
+from .device import connect
+from .job import Done, OutputsJob, ask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,9 +32,14 @@ class Session(Protocol):
 
 
 class Runtime(Protocol):
-    """An engine: the plug-in `RUNTIME` of a file `run_*.py`."""
+    """An engine: the plug-in `RUNTIME` of a file `run_*.py`.
+
+    `requires` are the modules that it imports. `original` says that it runs the model that the artifact was
+    made from instead of the artifact: what the artifact is compared with.
+    """
 
     requires: tuple[str, ...]
+    original: bool
 
     def opens(self, target: str) -> bool:
         """Whether this engine runs artifacts of `target`; the first that does, by name, is the target's default."""
@@ -38,3 +49,44 @@ class Runtime(Protocol):
 
 
 RUNTIMES: Final = PluginKind(noun="runtime", package=__package__, prefix="run_", attribute="RUNTIME")
+
+
+def default_runtime(target: str) -> str:
+    """The first runtime, by name, that runs artifacts of `target` themselves; raises `Unsupported`."""
+    for name in RUNTIMES.names():
+        runtime: Runtime = RUNTIMES.load(name)
+        if runtime.opens(target) and not runtime.original:
+            return name
+    raise Unsupported(f"no runtime here opens {target} artifacts", f"runtimes: {', '.join(RUNTIMES.names())}")
+
+
+def execute(
+    folder: Path, feeds: Feeds, *, runtime: str | None = None, threads: int = 1, timeout_s: float = 600
+) -> list[NDArray[Any]]:
+    """Run the artifact in `folder` on any number of samples, in a process of its own.
+
+    Each feed is (n, …), with the artifact's batch of any size; outputs are (n, …) in the manifest's order.
+    `runtime` None is the target's default. Raises the child's own error, `BadArtifact`, or `DeviceFailed` if the
+    engine crashes or takes over `timeout_s` seconds.
+    """
+    import numpy as np
+
+    artifact = read(folder)
+    device = connect("local")
+    with tempfile.TemporaryDirectory(prefix="evit-edge-") as scratch:
+        inputs, outputs = Path(scratch, "inputs.npz"), Path(scratch, "outputs.npz")
+        try:
+            # By position: a tensor's name may be no good as a file's.
+            np.savez(inputs, *(feeds[tensor.name] for tensor in artifact.manifest.inputs))
+        except OSError as error:
+            raise FileProblem(f"{inputs} cannot be written: {error.strerror or error}", "set TMPDIR") from error
+        job = OutputsJob(
+            artifact=device.push(folder),
+            runtime=runtime or default_runtime(artifact.manifest.target),
+            threads=threads,
+            inputs=device.push(inputs),
+            outputs=str(outputs),
+        )
+        ask(device, job, answer=Done, timeout_s=timeout_s)
+        with np.load(outputs, allow_pickle=False) as file:
+            return [file[name] for name in file.files]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import torch
@@ -83,7 +84,7 @@ class NormLinear(nn.Sequential):
     """BatchNorm, then a linear layer: the classifier."""
 
     bn: nn.BatchNorm1d
-    l: nn.Linear
+    l: nn.Linear  # noqa: E741  the checkpoints' name
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__(OrderedDict(bn=nn.BatchNorm1d(in_features), l=nn.Linear(in_features, out_features)))
@@ -126,7 +127,7 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, dim, H, W) in and out."""
-        gate = self.fc2(F.relu(self.fc1(x.mean((2, 3), keepdim=True))))
+        gate: Tensor = self.fc2(F.relu(self.fc1(x.mean((2, 3), keepdim=True))))
         return x * gate.sigmoid()
 
 
@@ -167,9 +168,7 @@ class CascadedGroupAttention(nn.Module):
         self.scale = KEY_DIM**-0.5
         qkv_dim = 2 * KEY_DIM + self.value_dim
         self.qkvs = nn.ModuleList(ConvNorm(self.value_dim, qkv_dim) for _ in range(num_heads))
-        self.dws = nn.ModuleList(
-            ConvNorm(KEY_DIM, KEY_DIM, kernel, groups=KEY_DIM) for kernel in kernels[:num_heads]
-        )
+        self.dws = nn.ModuleList(ConvNorm(KEY_DIM, KEY_DIM, kernel, groups=KEY_DIM) for kernel in kernels[:num_heads])
         self.proj = nn.Sequential(nn.ReLU(), ConvNorm(dim, dim, bn_weight=0.0))
         self.attention_biases = nn.Parameter(torch.zeros(num_heads, side * side))
         self.register_buffer("relative_positions", relative_positions(side), persistent=False)
@@ -185,10 +184,10 @@ class CascadedGroupAttention(nn.Module):
 
     def _attend(self, head: int, x: Tensor, bias: Tensor) -> Tensor:
         q, k, v = self.qkvs[head](x).split([KEY_DIM, KEY_DIM, self.value_dim], dim=1)
-        q = self.dws[head](q)
-        q, k, v = q.flatten(2), k.flatten(2), v.flatten(2)
-        weights = ((q.transpose(1, 2) @ k) * self.scale + bias).softmax(dim=-1)
-        return (v @ weights.transpose(1, 2)).reshape(x.shape)
+        q, k, v = self.dws[head](q).flatten(2), k.flatten(2), v.flatten(2)
+        weights: Tensor = ((q.transpose(1, 2) @ k) * self.scale + bias).softmax(dim=-1)
+        mixed: Tensor = v @ weights.transpose(1, 2)
+        return mixed.reshape(x.shape)
 
 
 class LocalWindowAttention(nn.Module):
@@ -300,7 +299,7 @@ def _patch_embed(in_channels: int, dim: int) -> nn.Sequential:
     """Four overlapping 3×3 convolutions of stride 2, ReLU between them."""
     widths = [in_channels, dim // 8, dim // 4, dim // 2, dim]
     layers: list[nn.Module] = []
-    for width, next_width in zip(widths, widths[1:], strict=False):
+    for width, next_width in pairwise(widths):
         layers += [ConvNorm(width, next_width, 3, stride=2), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 

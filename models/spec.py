@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from .errors import UnknownName
@@ -49,7 +50,8 @@ class Preprocess:
         """uint8 (n, size, size, 3) to the model's float32 (n, 3, size, size)."""
         import numpy as np
 
-        scaled = (pixels.astype(np.float32) / 255 - np.float32(self.mean)) / np.float32(self.std)
+        mean, std = (np.asarray(values, np.float32) for values in (self.mean, self.std))
+        scaled = (pixels.astype(np.float32) / 255 - mean) / std
         return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), dtype=np.float32)
 
 
@@ -75,13 +77,19 @@ class ModelRequest:
     num_classes: int | None = None
 
 
+def _unchanged(module: nn.Module, batch: int | None) -> nn.Module:
+    return module
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
     """A model that can be built: `build()` gives its float32 `nn.Module` in eval mode, with its weights.
 
     `request` is complete (no None) and finds this same spec again, in another process too. `weights_sha256`
     is the digest of the weights' file. `sample_pixels(n)` gives n real images the model can be tried on,
-    uint8 (n, size, size, 3).
+    uint8 (n, size, size, 3). `deploy(module, batch)` gives an equal but leaner module for a batch (None: any);
+    that one is converted, and checked against the first. `weights_known` are the names that `request.weights`
+    can have beside a file, `published_top1` is the authors' own accuracy on ImageNet in per cent.
     """
 
     request: ModelRequest
@@ -93,11 +101,19 @@ class ModelSpec:
     weights_sha256: str
     build: Callable[[], nn.Module]
     sample_pixels: Callable[[int], NDArray[np.uint8]]
+    deploy: Callable[[nn.Module, int | None], nn.Module] = _unchanged
+    weights_known: tuple[str, ...] = ()
+    published_top1: float | None = None
 
     @property
     def name(self) -> str:
         """The model's name."""
         return self.request.name
+
+    @property
+    def weights_name(self) -> str:
+        """`imagenet` and the like, or the name of the weights' file without its ending."""
+        return Path(str(self.request.weights)).stem
 
     @property
     def digest(self) -> str:

@@ -1,0 +1,125 @@
+"""Target `onnx`: one file, opset 18 unless asked otherwise, float32 inputs and outputs at every precision."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from ..models.errors import ConversionFailed, Unsupported
+from .convert import Conversion, Converter
+
+if TYPE_CHECKING:
+    import onnx
+    from torch import nn
+
+    from .artifact import Precision
+
+OPSETS: Final = range(18, 24)
+
+
+class OnnxConverter:
+    """`torch.onnx.export` through `torch.export`; fp16 is the module cast to half between two casts."""
+
+    suffix: ClassVar[str] = "onnx"
+    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16")
+    default_precision: ClassVar[Precision] = "fp32"
+    requires: ClassVar[tuple[str, ...]] = ("onnx", "onnxscript", "onnxruntime")
+    options: ClassVar[Mapping[str, Any]] = {"opset": OPSETS[0]}
+
+    def check(self, conversion: Conversion) -> None:
+        """Raises `Unsupported` for an opset that the exporter or ONNX Runtime does not have."""
+        if conversion.options["opset"] not in OPSETS:
+            raise Unsupported(
+                f"opset {conversion.options['opset']} cannot be written",
+                f"choose {OPSETS[0]} to {OPSETS[-1]}",
+            )
+
+    def convert(self, module: nn.Module, conversion: Conversion, out: Path) -> None:
+        """Write `out`; raises `ConversionFailed`."""
+        import onnx
+        import torch
+
+        spec = conversion.spec
+        half = conversion.precision == "fp16"
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                _between_casts(module) if half else module,
+                (_example(conversion),),
+                dynamo=True,
+                opset_version=conversion.options["opset"],
+                input_names=[tensor.name for tensor in spec.inputs],
+                output_names=[tensor.name for tensor in spec.outputs],
+                dynamic_shapes=[{0: torch.export.Dim("batch", min=1)}] if conversion.batch is None else None,
+                optimize=True,
+                verify=False,
+            )
+        if program is None:
+            raise ConversionFailed(f"torch.onnx.export gave no program for {spec.name}")
+        proto = program.model_proto
+        _describe(proto, conversion)
+        # Inferred again from the inputs: the exporter leaves shapes of its own intermediate steps behind.
+        del proto.graph.value_info[:]
+        onnx.checker.check_model(proto, full_check=True)
+        onnx.save_model(proto, out)
+
+    def precision_of(self, path: Path) -> str:
+        """From the weights in the file: `fp32`, `fp16`, or the mixture of element types that it holds."""
+        import onnx
+
+        graph = onnx.load(path).graph
+        kinds = {
+            onnx.TensorProto.DataType.Name(tensor.data_type)
+            for tensor in graph.initializer
+            if tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
+        }
+        names = {frozenset(["FLOAT"]): "fp32", frozenset(["FLOAT16"]): "fp16"}
+        return names.get(frozenset(kinds), "+".join(sorted(kinds)).lower() or "no float weights")
+
+
+def _example(conversion: Conversion) -> Any:
+    """Random pixels: zeros or a batch of 1 could be taken for constants."""
+    import torch
+
+    batch = 2 if conversion.batch is None else conversion.batch
+    shape = conversion.spec.inputs[0].shape
+    return torch.rand(batch, *(side for side in shape[1:] if side is not None))
+
+
+def _between_casts(module: nn.Module) -> nn.Module:
+    """The module in half precision, taking and giving float32."""
+    import torch
+
+    class Half(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = module.half()
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.module(image.half())
+            return logits.float()
+
+    return Half().eval()
+
+
+def _describe(proto: onnx.ModelProto, conversion: Conversion) -> None:
+    spec = conversion.spec
+    proto.producer_name = "evit-edge"
+    proto.doc_string = f"{spec.name}, weights {spec.weights_name}, {conversion.precision}"
+    properties = {
+        "model": spec.name,
+        "weights_sha256": spec.weights_sha256,
+        "licence": spec.licence,
+        "labels": json.dumps(spec.labels),
+        "preprocess": json.dumps(asdict(spec.preprocess)),
+    }
+    del proto.metadata_props[:]
+    for key, value in properties.items():
+        proto.metadata_props.add(key=key, value=value)
+
+
+CONVERTER: Final[Converter] = OnnxConverter()

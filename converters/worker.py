@@ -1,0 +1,48 @@
+"""What runs in the child process: build the model, ask it, convert it, look into the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..models.errors import ConversionFailed, EdgeError, FileProblem, ModelUnavailable
+from ..models.spec import ModelRequest, find
+from . import child, golden
+from .convert import CONVERTERS, Conversion, Converter
+
+
+def work(job: dict[str, Any]) -> dict[str, Any]:
+    """Write payload and `golden.npz` into `job["out"]`; returns the payload's name and the precision found in it."""
+    import torch
+
+    # On a busy machine several threads wait for each other (measured: 50 times slower); one is the same everywhere.
+    torch.set_num_threads(1)
+    spec = find(ModelRequest(**job["request"]))
+    if spec.digest != job["digest"]:
+        raise ModelUnavailable(f"the weights of {spec.name} changed while they were being converted")
+    converter: Converter = CONVERTERS.load(job["target"])
+    fields = ("target", "precision", "batch", "images", "seed", "options")
+    conversion = Conversion(spec=spec, **{name: job[name] for name in fields})
+    out = Path(job["out"])
+    payload = out / f"model.{converter.suffix}"
+    model = spec.build()
+    try:
+        golden.save(out, golden.make(spec, model, images=conversion.images, seed=conversion.seed))
+        converter.convert(spec.deploy(model, conversion.batch), conversion, payload)
+    except EdgeError:
+        raise
+    except OSError as error:
+        raise FileProblem(f"{out.parent} cannot be written: {error.strerror or error}") from error
+    except Exception as error:
+        raise ConversionFailed(
+            f"{spec.name} to {conversion.target}: {type(error).__name__}: {_first_line(error)}"
+        ) from error
+    return {"payload": payload.name, "precision_found": converter.precision_of(payload)}
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
+
+
+if __name__ == "__main__":
+    child.serve(work)

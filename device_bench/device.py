@@ -1,0 +1,74 @@
+"""Machines that can be measured: how to reach one, and nothing about models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from ..models.plugins import PluginKind
+
+
+class DeviceInfo(BaseModel):
+    """What a machine is and how busy it was; null is what it does not tell. Its host name is not kept.
+
+    `memory_bytes` is physical memory; `frequency_mhz` and `governor` are the first core's; `load_average` is
+    over 1, 5 and 15 minutes; `versions` are those of the packages that are installed there.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    device: str
+    cpu: str
+    logical_cpus: int
+    memory_bytes: int
+    os: str
+    kernel: str
+    python: str
+    governor: str | None
+    frequency_mhz: float | None
+    virtualised: bool | None
+    load_average: tuple[float, float, float] | None
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """How a command ended: its exit status, -N where signal N killed it, and the end of what it printed."""
+
+    returncode: int
+    tail: str
+
+
+class Device(Protocol):
+    """A machine, with `python` as the interpreter there that has this package; all methods raise `DeviceFailed`."""
+
+    python: str
+
+    def info(self) -> DeviceInfo:
+        """What the machine is, now."""
+
+    def push(self, source: Path) -> str:
+        """Put a file or folder there, and say where it is."""
+
+    def run(self, command: Sequence[str], *, timeout_s: float) -> Finished:
+        """Run a command; at the deadline, or an interruption here, it dies with every process it started."""
+
+    def pull(self, source: str, target: Path) -> None:
+        """Fetch one file."""
+
+
+Connect = Callable[[str], Device]
+"""The plug-in `DEVICE` of a file `on_*.py`: a device from the part of its address after the colon."""
+
+DEVICES: Final = PluginKind(noun="device", package=__package__, prefix="on_", attribute="DEVICE")
+
+
+def connect(address: str) -> Device:
+    """The device at `local` or `kind:where`; raises `UnknownName`, or `DeviceFailed` if it does not answer."""
+    kind, _, where = address.partition(":")
+    make: Connect = DEVICES.load(kind)
+    return make(where)

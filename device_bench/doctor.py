@@ -1,0 +1,93 @@
+"""What this machine can do: which targets can be written, which runtimes run, and what to install for the rest."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from ..converters.convert import CONVERTERS
+from ..models.download import cache_folder
+from ..models.errors import MissingDependency
+from ..models.plugins import PluginKind
+from .device import connect
+from .session import RUNTIMES
+
+FREE_ENOUGH: Final = 2 * 2**30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One line of the report; `advice` is empty where nothing needs to be done."""
+
+    subject: str
+    state: Literal["ok", "missing", "warning"]
+    detail: str
+    advice: str = ""
+
+
+def examine() -> list[Finding]:
+    """Look at the machine, every target, every runtime and the cache; changes nothing."""
+    return [*_machine(), *_plugins(), _cache()]
+
+
+def _machine() -> Iterator[Finding]:
+    info = connect("local").info()
+    yield Finding(subject="python", state="ok", detail=f"{platform.python_version()}, {platform.platform()}")
+    yield Finding(subject="cpu", state="ok", detail=f"{info.cpu}, {info.logical_cpus} logical CPUs")
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else info.logical_cpus
+    busy = os.getloadavg()[0] > 0.5 * cpus
+    yield Finding(
+        subject="load",
+        state="warning" if busy else "ok",
+        detail=f"load average {os.getloadavg()[0]:.2f} on {cpus} usable CPUs",
+        advice="other programs are running: latency figures will be wide" if busy else "",
+    )
+
+
+def _plugins() -> Iterator[Finding]:
+    for kind in (CONVERTERS, RUNTIMES):
+        for name in kind.names():
+            yield _plugin(kind, name)
+
+
+def _plugin(kind: PluginKind, name: str) -> Finding:
+    subject = f"{kind.noun} {name}"
+    try:
+        requires = kind.load(name).requires
+    except MissingDependency as error:
+        return Finding(subject=subject, state="missing", detail=error.message, advice=error.hint)
+    absent = [module for module in requires if importlib.util.find_spec(module) is None]
+    if absent:
+        return Finding(
+            subject=subject,
+            state="missing",
+            detail=f"not installed: {', '.join(absent)}",
+            advice=f"pip install {' '.join(absent)}",
+        )
+    return Finding(subject=subject, state="ok", detail=", ".join(_version(module) for module in requires))
+
+
+def _version(module: str) -> str:
+    packages = importlib.metadata.packages_distributions().get(module, [])
+    return f"{module} {importlib.metadata.version(packages[0])}" if packages else module
+
+
+def _cache() -> Finding:
+    folder = cache_folder()
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not os.access(existing, os.W_OK):
+        advice = "set EVIT_EDGE_CACHE to a folder that can be written"
+        return Finding(subject="cache", state="warning", detail=f"{folder} cannot be written", advice=advice)
+    free = shutil.disk_usage(existing).free
+    return Finding(
+        subject="cache",
+        state="ok" if free > FREE_ENOUGH else "warning",
+        detail=f"{folder}, {free / 2**30:.1f} GiB free",
+        advice="" if free > FREE_ENOUGH else "free some space, or set EVIT_EDGE_CACHE",
+    )

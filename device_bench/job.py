@@ -1,0 +1,95 @@
+"""What is asked of a fresh process, and how it is asked: a JSON file there, a JSON file back."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Final, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from ..converters import child
+from ..models.errors import DeviceFailed
+from .device import Device
+from .result import Failure
+
+MODULE: Final = "evit_edge.device_bench.trial"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Opened(_Record):
+    artifact: str
+    runtime: str
+    threads: int = Field(ge=1)
+
+
+class TimeJob(_Opened):
+    """Time the artifact; the answer is a `result.Timing`. `effort` is a name of `protocol.EFFORTS`."""
+
+    mode: Literal["time"] = "time"
+    batch: int = Field(ge=1)
+    seed: int
+    effort: str
+
+
+class MemoryJob(_Opened):
+    """Look how much memory the artifact takes; the answer is a `result.Memory`."""
+
+    mode: Literal["memory"] = "memory"
+    batch: int = Field(ge=1)
+    seed: int
+
+
+class OutputsJob(_Opened):
+    """Run the artifact on the arrays of `inputs` and save `outputs`, both `.npz` by position; answered by `Done`."""
+
+    mode: Literal["outputs"] = "outputs"
+    inputs: str
+    outputs: str
+
+
+Job = Annotated[TimeJob | MemoryJob | OutputsJob, Field(discriminator="mode")]
+JOB: Final[TypeAdapter[TimeJob | MemoryJob | OutputsJob]] = TypeAdapter(Job)
+
+Answer = TypeVar("Answer", bound=BaseModel)
+
+
+class Done(_Record):
+    """It is done, and there is nothing more to say."""
+
+
+class Reply(_Record, Generic[Answer]):
+    """What comes back: one of the two."""
+
+    answer: Answer | None = None
+    failure: Failure | None = None
+
+
+def ask(device: Device, job: TimeJob | MemoryJob | OutputsJob, *, answer: type[Answer], timeout_s: float) -> Answer:
+    """Run `job` in a fresh process on `device`; raises the error that it met there, or `DeviceFailed`."""
+    with tempfile.TemporaryDirectory(prefix="evit-edge-") as scratch:
+        question, reply = Path(scratch, "job.json"), Path(scratch, "reply.json")
+        question.write_text(job.model_dump_json())
+        there = device.push(question)
+        reply_there = str(PurePosixPath(there).with_name(reply.name))
+        # -P: a file of the user's current folder must not stand in for a package.
+        finished = device.run([device.python, "-P", "-m", MODULE, there, reply_there], timeout_s=timeout_s)
+        if finished.returncode != 0:
+            raise DeviceFailed(f"{job.runtime} {child.how_it_ended(finished.returncode, finished.tail)}")
+        device.pull(reply_there, reply)
+        return _unwrap(reply, answer)
+
+
+def _unwrap(reply: Path, answer: type[Answer]) -> Answer:
+    try:
+        said = Reply[answer].model_validate_json(reply.read_bytes())  # type: ignore[valid-type]
+    except (OSError, ValidationError) as error:
+        raise DeviceFailed("the process ended without a proper answer") from error
+    if said.failure:
+        raise said.failure.error()
+    if said.answer is None:
+        raise DeviceFailed("the process ended with an empty answer")
+    return said.answer

@@ -1,0 +1,211 @@
+"""The record of one cell: raw nanoseconds and where they come from. Everything else is computed from it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from ..converters.artifact import ParityRecord, Precision
+from ..converters.golden import IMAGES
+from ..models.errors import EdgeError, FileProblem, error_named
+from .device import DeviceInfo
+
+SCHEMA: Final = 1
+
+Nanoseconds = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Failure(_Record):
+    """An `EdgeError`, on disk."""
+
+    kind: str
+    message: str
+    hint: str = ""
+
+    @classmethod
+    def of(cls, error: EdgeError) -> Failure:
+        """The record of `error`."""
+        return cls(kind=type(error).__name__, message=error.message, hint=error.hint)
+
+    def error(self) -> EdgeError:
+        """The error again."""
+        return error_named(self.kind)(self.message, self.hint)
+
+
+class Timing(_Record):
+    """What one fresh process timed, in nanoseconds of a monotonic clock.
+
+    `load_ns` opens the artifact, with the engine already imported; `first_ns` is the first inference;
+    `warm_up_ns` are single inferences; each of `samples_ns` is a block of `block` inferences. `inputs` says what
+    was fed: `images` of the artifact, or `noise` (standard normal, from the session's seed).
+    """
+
+    inputs: Literal["images", "noise"]
+    load_ns: Nanoseconds
+    first_ns: Nanoseconds
+    warm_up_ns: tuple[Nanoseconds, ...]
+    warm_up_converged: bool
+    block: Count
+    samples_ns: Annotated[tuple[Nanoseconds, ...], Field(min_length=1)]
+
+
+class Trial(_Record):
+    """One fresh process: the round it belongs to, and its place in that round, both from 0."""
+
+    round: Annotated[int, Field(ge=0)]
+    order: Annotated[int, Field(ge=0)]
+    timing: Timing
+
+
+class Memory(_Record):
+    """Peak resident memory of a process of its own, in bytes: before the artifact was opened, and at the end."""
+
+    before_bytes: Annotated[int, Field(ge=0)]
+    peak_bytes: Annotated[int, Field(ge=0)]
+
+    @property
+    def added_bytes(self) -> int:
+        """What opening and running the artifact added to the peak."""
+        return self.peak_bytes - self.before_bytes
+
+
+class Parity(_Record):
+    """The gate's verdict on this file: the worst cosine of all inputs, the top-1 agreement (0…1) on images."""
+
+    engine: str
+    passed: bool
+    cosine: float
+    top1: float
+
+    @classmethod
+    def of(cls, record: ParityRecord) -> Parity:
+        """The summary of a manifest's verdict."""
+        return cls(
+            engine=record.engine,
+            passed=record.passed,
+            cosine=min(row.cosine for row in record.rows),
+            top1=min(row.top1 for row in record.rows if row.inputs == IMAGES),
+        )
+
+
+class Result(_Record):
+    """One cell of a comparison, one line of `results.jsonl`.
+
+    `target` and what belongs to the file (`artifact_digest`, `size_bytes`, `parity`) are null for the original
+    model. `effort` is a name of `protocol.EFFORTS`; `seed` gave the order of the rounds; `command` is what was
+    typed. A cell that failed keeps the trials it had.
+    """
+
+    schema_: Literal[1] = Field(default=SCHEMA, alias="schema")
+    session: str
+    started: AwareDatetime
+    command: tuple[str, ...]
+    seed: int
+    effort: str
+    device: DeviceInfo
+    model: str
+    weights: str
+    model_digest: Sha256
+    target: str | None
+    precision: Precision
+    artifact_digest: Sha256 | None
+    size_bytes: Annotated[int, Field(ge=0)] | None
+    parity: Parity | None
+    runtime: str
+    threads: Count
+    batch: Count
+    trials: tuple[Trial, ...]
+    memory: Memory | None
+    failure: Failure | None
+
+    @property
+    def status(self) -> Literal["ok", "failed"]:
+        """Whether the cell has all that was asked for."""
+        return "failed" if self.failure else "ok"
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of one line."""
+    return Result.model_json_schema(by_alias=True)
+
+
+def require_writable(path: Path) -> None:
+    """Raise the `FileProblem` that `append` would, before there is anything to lose; leaves no trace."""
+    existed = path.exists()
+    try:
+        _refuse_foreign(path)
+        path.open("ab").close()
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    if not existed:
+        path.unlink()
+
+
+def append(path: Path, result: Result) -> None:
+    """Add one line, entirely or not at all; raises `FileProblem`, also for a file that is not of results."""
+    line = result.model_dump_json(by_alias=True).encode() + b"\n"
+    try:
+        _refuse_foreign(path)
+        with path.open("ab", buffering=0) as file:
+            end = file.tell()
+            try:
+                written = file.write(line)
+            except OSError:
+                file.truncate(end)
+                raise
+            if written != len(line):
+                file.truncate(end)
+                raise OSError("no space left on the device")
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def read(path: Path) -> list[Result]:
+    """Every result of the file, in order; raises `FileProblem` with the number of the first line that is none."""
+    try:
+        with path.open("rb") as file:
+            return [_parse(line, path=path, number=number) for number, line in enumerate(file, start=1)]
+    except OSError as error:
+        raise FileProblem(
+            f"{path} cannot be read: {error.strerror or error}", "make one with: evit-edge bench ARTIFACT"
+        ) from error
+
+
+def _unwritable(path: Path, error: OSError) -> FileProblem:
+    return FileProblem(f"{path} cannot be written: {error.strerror or error}", "name another file")
+
+
+def _parse(line: bytes, *, path: Path, number: int) -> Result:
+    where = f"{path}, line {number}"
+    if not line.endswith(b"\n"):
+        raise FileProblem(f"{where} is cut off", "the run that wrote it was stopped: delete the line")
+    try:
+        return Result.model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise FileProblem(f"{where} is not a result: {field or 'the line'}: {first['msg']}") from error
+
+
+def _refuse_foreign(path: Path) -> None:
+    # Only the first line and the end: a long file must not make each further result slower to add.
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        first = file.readline()
+        if not first:
+            return
+        _parse(first, path=path, number=1)
+        file.seek(-1, os.SEEK_END)
+        if file.read() != b"\n":
+            raise FileProblem(f"{path}: its last line is cut off", "delete that line, or name another file")

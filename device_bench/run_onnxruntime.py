@@ -1,0 +1,71 @@
+"""ONNX Runtime, on the CPU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ..models.errors import BadArtifact
+from .session import Runtime
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..converters.artifact import Artifact
+    from .session import Feeds
+
+ERRORS_ONLY: Final = 3
+
+
+class OnnxRuntimeSession:
+    """An `onnxruntime.InferenceSession` and the outputs to ask it for."""
+
+    def __init__(self, engine: Any, outputs: list[str]) -> None:
+        self._engine = engine
+        self._outputs = outputs
+
+    def run(self, feeds: Feeds) -> list[NDArray[Any]]:
+        """The outputs, in the manifest's order; raises `BadArtifact` if the engine refuses."""
+        try:
+            answers: list[NDArray[Any]] = self._engine.run(self._outputs, feeds)
+        except Exception as error:
+            raise _refused("run", error) from error
+        return answers
+
+    def close(self) -> None:
+        """Give back the engine's memory."""
+        self._engine = None
+
+
+class OnnxRuntime:
+    """Opens `onnx` artifacts, all graph optimisations on."""
+
+    requires: tuple[str, ...] = ("onnxruntime",)
+    original = False
+
+    def opens(self, target: str) -> bool:
+        """Whether `target` is onnx."""
+        return target == "onnx"
+
+    def open(self, artifact: Artifact, *, threads: int) -> OnnxRuntimeSession:
+        """Load the model for `threads` threads inside an operator, and one operator at a time."""
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.log_severity_level = ERRORS_ONLY
+        try:
+            engine = ort.InferenceSession(artifact.payload, sess_options=options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise _refused(f"open {artifact.payload}", error) from error
+        return OnnxRuntimeSession(engine, [tensor.name for tensor in artifact.manifest.outputs])
+
+
+def _refused(what: str, error: Exception) -> BadArtifact:
+    # The engine's own exceptions share no base class but Exception.
+    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return BadArtifact(f"onnxruntime does not {what}: {reason}", "convert again")
+
+
+RUNTIME: Final[Runtime] = OnnxRuntime()

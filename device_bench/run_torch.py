@@ -1,0 +1,86 @@
+"""PyTorch, running the original eager model that an artifact was made from: what the others are compared with."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from ..models.errors import BadArtifact
+from ..models.spec import ModelRequest, find
+from .session import Runtime
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from ..converters.artifact import Artifact
+    from ..models.spec import ModelSpec
+    from .session import Feeds
+
+
+class TorchSession:
+    """A module in eval mode, and the order of its inputs."""
+
+    def __init__(self, module: nn.Module, inputs: list[str]) -> None:
+        self._module: nn.Module | None = module
+        self._inputs = inputs
+
+    def run(self, feeds: Feeds) -> list[NDArray[Any]]:
+        """The outputs, in the order that the model gives them."""
+        import numpy as np
+        import torch
+
+        assert self._module is not None, "the session is closed"
+        with torch.inference_mode():
+            # from_numpy shares memory, and warns about an array that cannot be written.
+            tensors = [torch.from_numpy(np.require(feeds[name], requirements=["C", "W"])) for name in self._inputs]
+            answers = self._module(*tensors)
+        if isinstance(answers, torch.Tensor):
+            answers = (answers,)
+        return [answer.numpy() for answer in answers]
+
+    def close(self) -> None:
+        """Give back the module's memory."""
+        self._module = None
+
+
+class TorchRuntime:
+    """Rebuilds the model, so it opens artifacts of every target."""
+
+    requires: tuple[str, ...] = ("torch",)
+    original = True
+
+    def opens(self, target: str) -> bool:
+        """True: the artifact's file is not what runs."""
+        return True
+
+    def open(self, artifact: Artifact, *, threads: int) -> TorchSession:
+        """Build the model for `threads` threads; raises `BadArtifact` if it is not the artifact's any more."""
+        import torch
+
+        torch.set_num_threads(threads)
+        # Allowed once in a process, and before its first parallel work.
+        with suppress(RuntimeError):
+            torch.set_num_interop_threads(1)
+        return TorchSession(_spec(artifact).build().eval(), [t.name for t in artifact.manifest.inputs])
+
+
+def _spec(artifact: Artifact) -> ModelSpec:
+    record = artifact.manifest.model
+    spec = find(
+        ModelRequest(
+            name=record.name,
+            weights=record.weights,
+            img_size=record.img_size,
+            num_classes=record.num_classes,
+        )
+    )
+    if (spec.digest, spec.weights_sha256) != (record.digest, record.weights_sha256):
+        raise BadArtifact(
+            f"{artifact.folder} was made from another {record.name} than {record.weights} gives now",
+            "convert again",
+        )
+    return spec
+
+
+RUNTIME: Final[Runtime] = TorchRuntime()

@@ -1,0 +1,75 @@
+"""`evit-edge bench`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Artifacts, Json, Quiet, Seed, Verbose
+
+
+def bench(
+    artifacts: Artifacts,
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(help="Give it again for another; torch is the original model. The target's own if not given."),
+    ] = None,
+    threads: Annotated[str, typer.Option(help="Thread counts, as 1,2,4.")] = "1",
+    batch: Annotated[str, typer.Option(help="Batch sizes, as 1,16.")] = "1",
+    device: Annotated[str, typer.Option(help="Where to measure: local.")] = "local",
+    effort: Annotated[str, typer.Option(help="quick, default or rigorous: 6, 10 or 30 processes a row.")] = "default",
+    out: Annotated[Path, typer.Option(help="Raw results are added to this file, a line a row.")] = Path(
+        "results.jsonl"
+    ),
+    seed: Seed = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> int:
+    """Measure latency, throughput, load time and memory: every trial a fresh process, all rows in turns."""
+    import sys
+
+    from ..converters.artifact import read
+    from ..device_bench import plan, result, table
+    from ..device_bench.device import connect
+    from . import show
+
+    cells = plan.cells(
+        [read(folder) for folder in artifacts],
+        runtimes=runtime,
+        threads=_counts(threads, "--threads"),
+        batches=_counts(batch, "--batch"),
+    )
+    result.require_writable(out)
+    with show.counting(quiet, plan.processes(cells, effort=effort)) as advance:
+        results = plan.run(
+            cells,
+            connect(device),
+            effort=effort,
+            seed=seed,
+            command=["evit-edge", *sys.argv[1:]],
+            on_step=lambda step: advance(f"{step.cell.artifact.manifest.model.name} in {step.cell.runtime}"),
+        )
+    for measured in results:
+        result.append(out, measured)
+    if json:
+        show.line(table.json(results).rstrip())
+    else:
+        show.table("", table.columns(), [table.cells(row) for row in table.rows(results)], footer=table.legend(results))
+        show.note(f"raw results: {out}")
+    failed = [measured.failure for measured in results if measured.failure]
+    for failure in failed if verbose else []:
+        show.error(failure.error())
+    return failed[0].error().exit_code if failed else 0
+
+
+def _counts(text: str, option: str) -> list[int]:
+    try:
+        counts = [int(part) for part in text.split(",")]
+    except ValueError:
+        counts = []
+    if not counts or min(counts) < 1:
+        raise typer.BadParameter(f"{text!r} is not a list of numbers such as 1,2,4", param_hint=option)
+    return list(dict.fromkeys(counts))

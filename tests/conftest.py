@@ -1,0 +1,47 @@
+"""What all tests share: a cache of their own, one converted demo model, and the command line as a user runs it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from evit_edge.converters.artifact import Artifact
+from evit_edge.converters.convert import convert, plan
+from evit_edge.device_bench.session import default_runtime, execute
+from evit_edge.models.spec import ModelRequest, find
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Nothing is read from, or left in, the cache of whoever runs the tests."""
+    folder = tmp_path_factory.mktemp("cache")
+    before = os.environ.get("EVIT_EDGE_CACHE")
+    os.environ["EVIT_EDGE_CACHE"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["EVIT_EDGE_CACHE"]
+    else:
+        os.environ["EVIT_EDGE_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Artifact:
+    """EfficientViT-M0 on digits as fp32 ONNX, through the whole way."""
+    conversion = plan(find(ModelRequest(name="efficientvit_m0", weights="demo")), "onnx", images=16)
+    return convert(conversion, tmp_path_factory.mktemp("demo"), execute=execute, engine=default_runtime("onnx"))
+
+
+@pytest.fixture(scope="session")
+def evit_edge() -> Run:
+    """Runs the command line in a process of its own, as a user does."""
+
+    def run(*arguments: str | Path, timeout: float = 240, **options: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "evit_edge", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, **options)  # type: ignore[call-overload,no-any-return]
+
+    return run

@@ -1,0 +1,99 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+from evit_edge.converters.convert import CONVERTERS
+from evit_edge.converters.parity import THRESHOLDS, Threshold, compare, complaint, judge
+from evit_edge.models.errors import ParityFailed
+
+Array = NDArray[Any]
+FP32 = THRESHOLDS["fp32"]
+LOOSE = Threshold(cosine=-1, relative_l2=np.inf, top1=0)
+
+
+def logits(count: int = 8, classes: int = 10, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).normal(0, 3, (count, classes)).astype(np.float32)
+
+
+def test_the_same_outputs_pass_with_perfect_figures() -> None:
+    row = compare([logits()], [logits()], inputs="images", threshold=FP32)
+    assert row.passed
+    assert (row.max_abs, row.relative_l2, row.cosine, row.sqnr_db, row.top1, row.top5) == (0, 0, 1, None, 1, 1)
+
+
+def test_figures_are_those_of_the_definitions() -> None:
+    want, got = np.array([[3.0, 4.0]]), np.array([[3.0, 3.0]])
+    row = compare([want], [got], inputs="images", threshold=LOOSE)
+    assert row.max_abs == 1
+    assert row.relative_l2 == pytest.approx(1 / 5)
+    assert row.cosine == pytest.approx(21 / (5 * 18**0.5))
+    assert row.sqnr_db == pytest.approx(10 * np.log10(25))
+    assert row.top1 == 0
+
+
+def test_one_bad_image_is_not_averaged_away() -> None:
+    want = logits(256)
+    got = want.copy()
+    got[77] = np.roll(got[77], 1)
+    row = compare([want], [got], inputs="images", threshold=FP32)
+    assert not row.passed
+    assert row.worst_index == 77
+    assert row.cosine < 0.9
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_no_number_fails_and_says_where(poison: float) -> None:
+    got = logits()
+    got[3, 2] = poison
+    verdict = judge({"noise": [logits()]}, {"noise": [got]}, precision="fp32", engine="onnxruntime")
+    assert not verdict.passed
+    assert verdict.rows[0].relative_l2 == np.inf
+    assert "noise[3]" in complaint(verdict, "fp32")
+
+
+def test_zeros_for_zeros_agree_and_anything_else_for_zeros_does_not() -> None:
+    zeros = np.zeros((1, 10), np.float32)
+    assert compare([zeros], [zeros], inputs="zeros", threshold=FP32).passed
+    assert not compare([zeros], [zeros + 1e-3], inputs="zeros", threshold=FP32).passed
+
+
+def test_another_shape_is_an_error_that_names_both() -> None:
+    with pytest.raises(ParityFailed, match=r"\(8, 10\).*\(8, 9\)"):
+        compare([logits()], [logits()[:, :9]], inputs="images", threshold=FP32)
+
+
+def test_top1_counts_on_real_images_alone() -> None:
+    want = np.array([[1.0, 1.0 - 1e-7]])
+    got = want[:, ::-1].copy()
+    assert not compare([want], [got], inputs="images", threshold=FP32).passed
+    assert compare([want], [got], inputs="noise", threshold=FP32).passed
+
+
+def test_every_precision_that_can_be_written_has_a_threshold() -> None:
+    for target in CONVERTERS.names():
+        assert set(CONVERTERS.load(target).precisions) <= set(THRESHOLDS)
+
+
+@given(
+    arrays(np.float64, (4, 6), elements=st.floats(-1e3, 1e3)),
+    arrays(np.float64, (4, 6), elements=st.floats(-1e3, 1e3)),
+    st.permutations(range(4)),
+)
+def test_the_verdict_does_not_depend_on_the_order_of_the_samples(want: Array, got: Array, order: list[int]) -> None:
+    row = compare([want], [got], inputs="images", threshold=FP32)
+    shuffled = compare([want[order]], [got[order]], inputs="images", threshold=FP32)
+    assert row.passed == shuffled.passed
+    assert row.max_abs == shuffled.max_abs
+    assert row.relative_l2 == shuffled.relative_l2
+    assert -1 - 1e-9 <= row.cosine <= 1 + 1e-9
+    assert 0 <= row.top1 <= 1
+
+
+@given(arrays(np.float64, (3, 8), elements=st.floats(1, 1e3)), st.floats(0.011, 10))
+def test_a_relative_error_over_the_threshold_never_passes(want: Array, off: float) -> None:
+    assert not compare([want], [want * (1 + off)], inputs="noise", threshold=FP32).passed

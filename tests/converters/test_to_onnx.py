@@ -1,0 +1,85 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from evit_edge.converters.artifact import Artifact
+from evit_edge.converters.convert import CONVERTERS, Conversion, convert, plan
+from evit_edge.device_bench.session import execute
+from evit_edge.models.spec import ModelRequest, find
+
+
+def conversion(**changes: object) -> Conversion:
+    return plan(find(ModelRequest(name="efficientvit_m0", weights="demo")), "onnx", images=4, **changes)  # type: ignore[arg-type]
+
+
+def test_the_file_stands_alone_and_names_what_goes_in_and_out(demo: Artifact) -> None:
+    model = onnx.load(demo.payload, load_external_data=False)
+    assert [tensor.name for tensor in model.graph.input] == ["image"]
+    assert [tensor.name for tensor in model.graph.output] == ["logits"]
+    assert not any(tensor.external_data for tensor in model.graph.initializer)
+    assert [opset.version for opset in model.opset_import if not opset.domain] == [18]
+
+
+def test_the_file_carries_labels_and_preprocessing(demo: Artifact) -> None:
+    metadata = {entry.key: entry.value for entry in onnx.load(demo.payload).metadata_props}
+    assert json.loads(metadata["labels"]) == list("0123456789")
+    assert json.loads(metadata["preprocess"])["size"] == 224
+    assert metadata["weights_sha256"] == demo.manifest.model.weights_sha256
+
+
+def test_nothing_in_the_file_tells_whose_machine_wrote_it(demo: Artifact) -> None:
+    assert str(Path.home()).encode() not in demo.payload.read_bytes()
+    assert str(Path(__file__).parents[2]).encode() not in demo.payload.read_bytes()
+
+
+def test_fp16_holds_half_the_bytes_and_takes_float32(demo: Artifact, tmp_path: Path) -> None:
+    half = convert(conversion(precision="fp16"), tmp_path, execute=execute, engine="onnxruntime")
+    assert half.manifest.precision_found == "fp16"
+    assert half.size_bytes < 0.6 * demo.size_bytes
+    session = onnxruntime.InferenceSession(half.payload, providers=["CPUExecutionProvider"])
+    assert [tensor.type for tensor in (*session.get_inputs(), *session.get_outputs())] == ["tensor(float)"] * 2
+
+
+@pytest.mark.parametrize(("precision", "batch"), [("fp32", None), pytest.param("fp16", None, marks=pytest.mark.slow)])
+def test_a_dynamic_batch_takes_any_number_of_images(tmp_path: Path, precision: str, batch: int | None) -> None:
+    artifact = convert(conversion(precision=precision, batch=batch), tmp_path, execute=execute, engine="onnxruntime")
+    assert artifact.manifest.inputs[0].shape == (None, 3, 224, 224)
+    session = onnxruntime.InferenceSession(artifact.payload, providers=["CPUExecutionProvider"])
+    images = np.random.default_rng(0).normal(size=(5, 3, 224, 224)).astype(np.float32)
+    together = session.run(None, {"image": images})[0]
+    alone = np.concatenate([session.run(None, {"image": images[[index]]})[0] for index in range(5)])
+    np.testing.assert_allclose(together, alone, rtol=1e-3, atol=1e-3 * np.abs(alone).max())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("opset", range(19, 24))
+def test_every_opset_that_is_offered_can_be_written(tmp_path: Path, opset: int) -> None:
+    artifact = convert(conversion(options={"opset": opset}), tmp_path, execute=execute, engine="onnxruntime")
+    model = onnx.load(artifact.payload)
+    assert [entry.version for entry in model.opset_import if not entry.domain] == [opset]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("index", range(6))
+def test_every_variant_agrees_with_the_original_on_256_real_images(tmp_path: Path, index: int) -> None:
+    spec = find(ModelRequest(name=f"efficientvit_m{index}", weights="demo" if index == 0 else "random"))
+    artifact = convert(plan(spec, "onnx", images=256), tmp_path, execute=execute, engine="onnxruntime")
+    assert artifact.manifest.parity is not None
+    images = artifact.manifest.parity.rows[0]
+    assert (images.inputs, images.count) == ("images", 256)
+    assert images.cosine >= 0.999999
+    assert images.top1 == 1
+
+
+def test_the_precision_is_read_from_the_file(tmp_path: Path) -> None:
+    weights = [
+        onnx.numpy_helper.from_array(np.ones((2, 2), np.float32), "a"),
+        onnx.numpy_helper.from_array(np.ones((2, 2), np.float16), "b"),
+    ]
+    graph = onnx.helper.make_graph([], "mixture", [], [], weights)
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "mixture.onnx")
+    assert CONVERTERS.load("onnx").precision_of(tmp_path / "mixture.onnx") == "float+float16"

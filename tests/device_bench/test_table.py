@@ -1,0 +1,103 @@
+"""The figures of a row, and that no text in a result can break a table."""
+
+import csv
+import io
+import json
+from dataclasses import fields
+
+import pytest
+
+from evit_edge.device_bench import table
+from evit_edge.device_bench.result import Failure, Memory, Parity
+from evit_edge.device_bench.table import Row
+
+from .conftest import MakeResult, make_trial
+
+ORIGINAL = {"target": None, "artifact_digest": None, "size_bytes": None, "parity": None, "runtime": "torch"}
+
+
+def test_a_row_has_the_figures_in_their_units(make_result: MakeResult) -> None:
+    trials = tuple(make_trial(n, samples_ns=(4_000_000 + n * 40_000, 3_000_000, 5_000_000), block=2) for n in range(6))
+    memory = Memory(before_bytes=60 * 2**20, peak_bytes=100 * 2**20)
+    (row,) = table.rows([make_result(trials=trials, batch=16, memory=memory, size_bytes=9 * 2**20)])
+    assert row.latency_ms == pytest.approx(2.05)
+    assert (row.latency_low_ms, row.latency_high_ms) == pytest.approx((2.0, 2.1))
+    assert row.images_per_s == pytest.approx(16 / 2.05e-3)
+    assert (row.load_ms, row.first_ms) == (30, 6)
+    assert (row.memory_mib, row.process_memory_mib, row.size_mib) == (40, 100, 9)
+    assert (row.parity_passed, row.parity_cosine, row.parity_top1) == (True, 0.99999991, 1.0)
+    assert (row.processes, row.status, row.reason) == (6, "ok", "")
+
+
+def test_a_person_reads_them_under_headings_with_units(make_result: MakeResult) -> None:
+    (row,) = table.rows([make_result()])
+    shown = dict(zip(table.columns(), table.cells(row), strict=True))
+    assert shown["latency ms [95 %]"] == "2.000 [2.000, 2.000]"
+    assert shown["img/s"] == "500.0"
+    assert shown["parity (cosine, top-1)"] == "pass (0.9999999, 100.0%)"
+    assert shown["peak memory MiB (process)"] == "40.00 (100.0)"
+    assert shown["status"] == "ok"
+
+
+def test_five_processes_have_a_median_and_no_interval(make_result: MakeResult) -> None:
+    (row,) = table.rows([make_result(trials=tuple(make_trial(n) for n in range(5)))])
+    assert row.latency_ms == 2
+    assert row.latency_low_ms is None
+    assert table.cells(row)[table.columns().index("latency ms [95 %]")] == "2.000"
+
+
+def test_the_original_is_not_passed_off_as_the_artifact(make_result: MakeResult) -> None:
+    (row,) = table.rows([make_result(**ORIGINAL)])
+    shown = dict(zip(table.columns(), table.cells(row), strict=True))
+    assert shown["target"] == "original"
+    assert shown["size MiB"] == shown["parity (cosine, top-1)"] == "—"
+
+
+def test_a_failed_cell_is_a_row_with_its_reason(make_result: MakeResult) -> None:
+    failure = Failure(kind="DeviceFailed", message="was killed by SIGABRT", hint="less")
+    (row,) = table.rows([make_result(trials=(), memory=None, failure=failure)])
+    assert row.latency_ms is row.load_ms is row.memory_mib is row.images_per_s is None
+    assert table.cells(row)[-1] == "failed: was killed by SIGABRT"
+    assert table.cells(row).count("—") == 5
+
+
+def test_a_parity_that_failed_says_so_and_is_never_rounded_up(make_result: MakeResult) -> None:
+    parity = Parity(engine="onnxruntime", passed=False, cosine=0.99999999, top1=0.97)
+    (row,) = table.rows([make_result(parity=parity)])
+    assert "fail (0.9999999, 97.0%)" in table.cells(row)
+
+
+@pytest.mark.parametrize("name", ["a|b", "a\\|b", "a\nb", 'a"b,c', "=1+1", "ﬀ", ""])
+def test_a_name_cannot_break_a_table(make_result: MakeResult, name: str) -> None:
+    results = [make_result(model=name), make_result()]
+    lines = table.markdown(results).splitlines()
+    assert len(lines) == 4
+    plain = [line.replace("\\\\", "").replace("\\|", "") for line in lines]
+    assert {line.count("|") for line in plain} == {len(table.columns()) + 1}
+    assert next(csv.DictReader(io.StringIO(table.csv(results), newline="")))["model"] == name
+    assert json.loads(table.json(results))[0]["model"] == name
+
+
+def test_csv_and_json_have_the_fields_of_a_row_and_nothing_where_there_is_none(make_result: MakeResult) -> None:
+    names = [field.name for field in fields(Row)]
+    results = [make_result(**ORIGINAL)]
+    (line,) = csv.DictReader(io.StringIO(table.csv(results)))
+    (found,) = json.loads(table.json(results))
+    assert list(line) == list(found) == names
+    assert line["size_mib"] == ""
+    assert found["size_mib"] is None
+    assert float(line["latency_ms"]) == found["latency_ms"] == 2.0
+
+
+def test_no_results_are_an_empty_table() -> None:
+    assert len(table.markdown([]).splitlines()) == 2
+    assert len(table.csv([]).splitlines()) == 1
+    assert json.loads(table.json([])) == []
+
+
+def test_the_legend_names_each_device_and_its_engines_once(make_result: MakeResult) -> None:
+    lines = table.legend([make_result(), make_result(), make_result(runtime="torch")]).splitlines()
+    assert len(lines) == 2
+    assert "median" in lines[0]
+    assert lines[1].endswith("onnxruntime 1.2.3, torch 2.3.4")
+    assert "virtualised" in lines[1]

@@ -1,0 +1,35 @@
+"""What is built is what is used: the wheel holds every module, the demo weights and the console script."""
+
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("edge", "converters", "models", "device_bench")
+
+
+def test_the_wheel_holds_every_module_and_the_demo_weights(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    held = set(zipfile.ZipFile(wheel).namelist())
+    modules = {f"evit_edge/{room}/{file.name}" for room in ROOMS for file in (ROOT / room).glob("*.py")}
+    assert modules <= held
+    assert {"evit_edge/py.typed", "evit_edge/models/efficientvit_m0_digits.safetensors"} <= held
+    entry_points = next(name for name in held if name.endswith("entry_points.txt"))
+    assert b"evit-edge = evit_edge.edge.cli:main" in zipfile.ZipFile(wheel).read(entry_points)
+
+
+def test_versions_agree() -> None:
+    import evit_edge
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == evit_edge.__version__
+    assert f"## [{evit_edge.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_no_file_is_too_long_to_read() -> None:
+    lengths = {file: len(file.read_text().splitlines()) for room in ROOMS for file in (ROOT / room).rglob("*.py")}
+    assert {str(file): length for file, length in lengths.items() if length > 300} == {}
