@@ -9,7 +9,9 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from ..models.download import sha256_of
 from ..models.errors import BadArtifact
+from ..models.spec import Preprocess
 
 MANIFEST: Final = "artifact.json"
 GOLDEN: Final = "golden.npz"
@@ -37,6 +39,10 @@ class PreprocessRecord(_Record):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     interpolation: Literal["bilinear", "bicubic"]
+
+    def value(self) -> Preprocess:
+        """What prepares images as this record says."""
+        return Preprocess(**self.model_dump())
 
 
 class ModelRecord(_Record):
@@ -122,12 +128,6 @@ class Artifact:
             if name.split("/")[0] == self.manifest.payload
         ]
         return hashlib.sha256("".join(parts).encode()).hexdigest()
-
-
-def sha256_of(path: Path) -> str:
-    """Hexadecimal sha256 of one file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digests_of(folder: Path) -> dict[str, str]:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 from zipfile import BadZipFile
 
 from ..models.errors import BadArtifact
-from ..models.spec import Preprocess
 from .artifact import GOLDEN, Artifact
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from ..models.spec import ModelSpec
+    from ..models.spec import ModelSpec, Preprocess
 
 Arrays = dict[str, "NDArray[Any]"]
 
@@ -59,8 +58,7 @@ def save(folder: Path, arrays: Arrays) -> None:
 
 def feeds(artifact: Artifact) -> dict[str, dict[str, NDArray[np.float32]]]:
     """The gate's inputs by group and input name, float32 (n, 3, size, size); raises `BadArtifact`."""
-    record = artifact.manifest.model.preprocess
-    preprocess = Preprocess(**record.model_dump())
+    preprocess = artifact.manifest.model.preprocess.value()
     arrays = _load(artifact.folder)
     name = artifact.manifest.inputs[0].name
     return {

@@ -6,18 +6,31 @@ agreements are shares of samples. `docs/parity.md` gives the reasons for the thr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ..models.errors import ParityFailed
-from .artifact import ParityRecord, ParityRow
+from . import golden
+from .artifact import Artifact, ParityRecord, ParityRow
 from .golden import IMAGES
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from .artifact import Precision
+
+
+class Execute(Protocol):
+    """What runs an artifact; handed in, since engines are the business of a folder above."""
+
+    def __call__(
+        self, folder: Path, feeds: Mapping[str, NDArray[Any]], *, runtime: str | None = None
+    ) -> Sequence[NDArray[Any]]:
+        """Inputs by name, each (n, …), to outputs (n, …) in the manifest's order; `runtime` None is the target's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +62,32 @@ def compare(
     for want, got in zip(expected, actual, strict=True):
         if want.shape != got.shape:
             raise ParityFailed(f"{inputs}: the model gives {want.shape}, the artifact {got.shape}")
+    relative, cosine, max_abs = _distances(expected, actual)
+    top1, top5 = (_agreement(expected[0], actual[0], k) for k in (1, 5))
+    return ParityRow(
+        inputs=inputs,
+        count=len(relative),
+        max_abs=max_abs,
+        relative_l2=float(relative.max()),
+        cosine=float(cosine.min()),
+        sqnr_db=float(-20 * np.log10(relative.max())) if relative.max() > 0 else None,
+        top1=top1,
+        top5=top5,
+        worst_index=int(relative.argmax()),
+        passed=bool(
+            relative.max() <= threshold.relative_l2
+            and cosine.min() >= threshold.cosine
+            and (inputs != IMAGES or top1 >= threshold.top1)
+        ),
+    )
+
+
+def _distances(
+    expected: Sequence[NDArray[Any]], actual: Sequence[NDArray[Any]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Relative L2 and cosine of each sample over all outputs together, and the largest |Δ| of all."""
+    import numpy as np
+
     count = len(expected[0])
     want, got = (
         np.concatenate([part.reshape(count, -1).astype(np.float64) for part in parts], axis=1)
@@ -62,25 +101,7 @@ def compare(
     # A NaN or infinity in the artifact is as wrong as can be, wherever it stands.
     relative = np.nan_to_num(relative, nan=np.inf, posinf=np.inf)
     cosine = np.nan_to_num(cosine, nan=-1, posinf=-1, neginf=-1).clip(-1, 1)
-    max_abs = np.nan_to_num(np.abs(got - want), nan=np.inf, posinf=np.inf).max()
-    worst = int(relative.argmax())
-    top1, top5 = (_agreement(expected[0], actual[0], k) for k in (1, 5))
-    return ParityRow(
-        inputs=inputs,
-        count=count,
-        max_abs=float(max_abs),
-        relative_l2=float(relative.max()),
-        cosine=float(cosine.min()),
-        sqnr_db=float(-20 * np.log10(relative.max())) if relative.max() > 0 else None,
-        top1=top1,
-        top5=top5,
-        worst_index=worst,
-        passed=bool(
-            relative.max() <= threshold.relative_l2
-            and cosine.min() >= threshold.cosine
-            and (inputs != IMAGES or top1 >= threshold.top1)
-        ),
-    )
+    return relative, cosine, float(np.nan_to_num(np.abs(got - want), nan=np.inf, posinf=np.inf).max())
 
 
 def judge(
@@ -96,14 +117,40 @@ def judge(
     return ParityRecord(engine=engine, passed=all(row.passed for row in rows), rows=rows)
 
 
+def check(artifact: Artifact, *, execute: Execute, engine: str, against: Artifact | None = None) -> ParityRecord:
+    """Run the artifact in `engine` on its golden inputs and compare with the original's answers.
+
+    With `against`, that artifact's answers to the same inputs take the original's place. Says, does not raise.
+    """
+    feeds = golden.feeds(artifact)
+    actual = {group: execute(artifact.folder, feed, runtime=engine) for group, feed in feeds.items()}
+    expected: Mapping[str, Sequence[NDArray[Any]]] = (
+        golden.outputs(artifact)
+        if against is None
+        else {group: execute(against.folder, feed) for group, feed in feeds.items()}
+    )
+    return judge(expected, actual, precision=artifact.manifest.precision, engine=engine)
+
+
+def at_least(share: float, digits: int = 7) -> str:
+    """A cosine or an agreement for people, rounded down: what is nearly equal must not read as equal."""
+    return f"{math.floor(share * 10**digits + 1e-9) / 10**digits:.{digits}f}"
+
+
+def percent(share: float) -> str:
+    """An agreement for people in per cent, rounded down to a tenth."""
+    return f"{at_least(100 * share, 1)} %"
+
+
 def complaint(record: ParityRecord, precision: Precision) -> str:
     """One line for a verdict that failed: how far off, on which input, and what was needed."""
     worst = max((row for row in record.rows if not row.passed), key=lambda row: row.relative_l2)
     need = THRESHOLDS[precision]
     return (
-        f"{worst.inputs}[{worst.worst_index}] is furthest off: cosine {worst.cosine:.6f} (needs ≥ {need.cosine:g}), "
+        f"{worst.inputs}[{worst.worst_index}] is furthest off: "
+        f"cosine {at_least(worst.cosine)} (needs ≥ {need.cosine:g}), "
         f"relative L2 {worst.relative_l2:.2e} (needs ≤ {need.relative_l2:g}), max |Δ| {worst.max_abs:.3g}, "
-        f"top-1 agreement {worst.top1:.1%}, in {record.engine}"
+        f"top-1 agreement {percent(worst.top1)}, in {record.engine}"
     )
 
 

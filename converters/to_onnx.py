@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from ..models.errors import ConversionFailed, Unsupported
-from .convert import Conversion, Converter
+from .conversion import Conversion, Converter
 
 if TYPE_CHECKING:
     import onnx

@@ -8,7 +8,7 @@ from typing import Any
 from ..models.errors import ConversionFailed, EdgeError, FileProblem, ModelUnavailable
 from ..models.spec import ModelRequest, find
 from . import child, golden
-from .convert import CONVERTERS, Conversion, Converter
+from .conversion import CONVERTERS, Conversion, Converter
 
 
 def work(job: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from ..converters.convert import CONVERTERS
+from ..converters.conversion import CONVERTERS
 from ..models.download import cache_folder
 from ..models.errors import MissingDependency
 from ..models.plugins import PluginKind

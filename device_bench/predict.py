@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..models.errors import FileProblem
-from ..models.spec import Preprocess
 from .session import execute
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def classify(
     import numpy as np
 
     manifest = artifact.manifest
-    preprocess = Preprocess(**manifest.model.preprocess.model_dump())
+    preprocess = manifest.model.preprocess.value()
     pixels = np.stack([preprocess.pixels(_open(path)) for path in images])
     logits = execute(artifact.folder, {manifest.inputs[0].name: preprocess.normalise(pixels)}, runtime=runtime)[0]
     return [(path, _best(row, manifest.model.labels, top)) for path, row in zip(images, logits, strict=True)]

@@ -5,18 +5,19 @@ from __future__ import annotations
 import csv as csv_format
 import io
 import json as json_format
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from statistics import median
 from typing import Final
 
+from ..converters.parity import at_least, percent
 from .result import Result
 from .statistics import latency, throughput
 
 MIB: Final = 2**20
 GIB: Final = 2**30
 NOT_APPLICABLE: Final = "—"
+SHAREABLE: Final = ("model", "weights", "precision", "threads", "batch", "processes", "status")
 MEANING: Final = (
     "latency: median over processes [exact 95 % interval of it]; img/s: batch / latency; "
     "memory: what the model added to the peak (peak of the whole process)"
@@ -114,6 +115,19 @@ def legend(results: Sequence[Result]) -> str:
     return "\n".join([MEANING, *(f"{where}; {', '.join(sorted(found))}" for where, found in engines.items())])
 
 
+def narrow(results: Sequence[Result]) -> tuple[str, list[str], list[list[str]]]:
+    """For a screen: what all rows share as a caption, then the headings and `cells` of what is left."""
+    lines = [cells(row) for row in rows(results)]
+    shared = {
+        index
+        for index, name in enumerate(columns())
+        if name in SHAREABLE and lines and all(line[index] == lines[0][index] for line in lines)
+    }
+    kept = [index for index in range(len(columns())) if index not in shared]
+    caption = ", ".join(f"{columns()[index]} {lines[0][index]}" for index in sorted(shared))
+    return caption, [columns()[index] for index in kept], [[line[index] for index in kept] for line in lines]
+
+
 def markdown(results: Sequence[Result]) -> str:
     """A GitHub table of `cells`."""
     lines = [columns(), ["---"] * len(columns()), *(cells(row) for row in rows(results))]
@@ -177,9 +191,7 @@ def _provenance(result: Result) -> str:
 def _parity(row: Row) -> str:
     if row.parity_passed is None or row.parity_cosine is None or row.parity_top1 is None:
         return NOT_APPLICABLE
-    # Rounded down: what is nearly equal must not read as equal.
-    cosine = math.floor(row.parity_cosine * 1e7) / 1e7
-    return f"{'pass' if row.parity_passed else 'fail'} ({cosine:.7f}, {row.parity_top1:.1%})"
+    return f"{'pass' if row.parity_passed else 'fail'} ({at_least(row.parity_cosine)}, {percent(row.parity_top1)})"
 
 
 def _latency(row: Row) -> str:

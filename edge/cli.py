@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import Any, Final
+from typing import Final
 
 import typer
 
@@ -34,18 +34,14 @@ app.command("doctor")(cmd_doctor.doctor)
 
 def main() -> None:
     """The console script `evit-edge`."""
-    # A closed terminal or `kill` must clean up as Ctrl-C does.
-    for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.default_int_handler)
+    _clean_up_when_told_to_end()
     try:
-        sys.exit(_status(app(prog_name="evit-edge", standalone_mode=False)))
+        status = app(prog_name="evit-edge", standalone_mode=False)
     except EdgeError as error:
         _say(error)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        print("interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        status = INTERRUPTED
     except BrokenPipeError:
         # The reader of a pipe has gone; Python would complain once more while closing stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -55,11 +51,17 @@ def main() -> None:
             raise
         error.show()
         sys.exit(error.exit_code)
+    # Without its standalone mode the framework returns a command's exit code, 130 after Ctrl-C, instead of leaving.
+    if status == INTERRUPTED:
+        print("interrupted", file=sys.stderr)
+    sys.exit(status or 0)
 
 
-def _status(returned: Any) -> int:
-    """Without its standalone mode, the framework returns a command's exit code instead of raising it."""
-    return returned if isinstance(returned, int) else 0
+def _clean_up_when_told_to_end() -> None:
+    # A closed terminal or `kill` must leave as little behind as Ctrl-C does.
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
 
 
 def _say(error: EdgeError) -> None:

@@ -36,12 +36,9 @@ def bench(
     from ..device_bench.device import connect
     from . import show
 
-    cells = plan.cells(
-        [read(folder) for folder in artifacts],
-        runtimes=runtime,
-        threads=_counts(threads, "--threads"),
-        batches=_counts(batch, "--batch"),
-    )
+    thread_counts, batches = _counts(threads, "--threads"), _counts(batch, "--batch")
+    opened = [read(folder) for folder in artifacts]
+    cells = plan.cells(opened, runtimes=runtime, threads=thread_counts, batches=batches)
     result.require_writable(out)
     with show.counting(quiet, plan.processes(cells, effort=effort)) as advance:
         results = plan.run(
@@ -57,7 +54,7 @@ def bench(
     if json:
         show.line(table.json(results).rstrip())
     else:
-        show.table("", table.columns(), [table.cells(row) for row in table.rows(results)], footer=table.legend(results))
+        show.table(*table.narrow(results), footer=table.legend(results))
         show.note(f"raw results: {out}")
     failed = [measured.failure for measured in results if measured.failure]
     for failure in failed if verbose else []:

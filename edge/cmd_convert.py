@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..models.errors import EdgeError
 from .options import Json, Quiet, Seed, Verbose
 
 if TYPE_CHECKING:
     from ..converters.artifact import Artifact
-    from ..models.errors import EdgeError
+    from ..converters.conversion import Conversion
+    from ..models.spec import ModelRequest, ModelSpec
 
 
 def convert(
@@ -36,46 +39,53 @@ def convert(
     verbose: Verbose = False,
 ) -> int:
     """Turn a model into a checked artifact: converted in a child process, proven against the original, then written."""
-    from ..converters.convert import convert as run
-    from ..converters.convert import plan
-    from ..device_bench.session import default_runtime, execute
+    from functools import partial
+
+    from ..converters.conversion import plan
+    from ..models.spec import ModelRequest
+    from . import show
+
+    spec = _find(ModelRequest(name=model, weights=weights, img_size=img_size, num_classes=num_classes), quiet=quiet)
+    options = {} if opset is None else {"opset": opset}
+    asked = partial(
+        plan, spec, precision=precision, batch=_batch(batch), images=parity_images, seed=seed, options=options
+    )
+    plans = [asked(name) for name in dict.fromkeys(target)]
+    outcomes = [_make(conversion, out, timeout_s=timeout, quiet=quiet) for conversion in plans]
+    if len(outcomes) == 1 and isinstance(outcomes[0], EdgeError):
+        raise outcomes[0]
+    failures = [outcome for outcome in outcomes if isinstance(outcome, EdgeError)]
+    for failure in failures:
+        show.error(failure, verbose=verbose)
+    _report(outcomes, as_json=json)
+    return failures[0].exit_code if failures else 0
+
+
+def _find(request: ModelRequest, *, quiet: bool) -> ModelSpec:
     from ..models.download import PROGRESS
-    from ..models.errors import EdgeError
-    from ..models.spec import ModelRequest, find
+    from ..models.spec import find
     from . import show
 
     with show.downloading(quiet) as update:
         token = PROGRESS.set(update)
-        spec = find(ModelRequest(name=model, weights=weights, img_size=img_size, num_classes=num_classes))
-        PROGRESS.reset(token)
-    options: dict[str, Any] = {} if opset is None else {"opset": opset}
-    plans = [
-        plan(
-            spec,
-            name,
-            precision=precision,
-            batch=_batch(batch),
-            images=parity_images,
-            seed=seed,
-            options=options,
-        )
-        for name in dict.fromkeys(target)
-    ]
-    done: list[Artifact] = []
-    failed: list[tuple[str, EdgeError]] = []
-    for conversion in plans:
         try:
-            with show.steps(quiet) as step:
-                engine = default_runtime(conversion.target)
-                artifact = run(conversion, out, execute=execute, engine=engine, timeout_s=timeout, on_step=step)
-            done.append(artifact)
-        except EdgeError as error:
-            if len(plans) == 1:
-                raise
-            failed.append((conversion.folder_name, error))
-            show.error(error, verbose=verbose)
-    _report(done, failed, as_json=json)
-    return failed[0][1].exit_code if failed else 0
+            return find(request)
+        finally:
+            PROGRESS.reset(token)
+
+
+def _make(conversion: Conversion, out: Path, *, timeout_s: float, quiet: bool) -> Artifact | EdgeError:
+    """The artifact, or why there is none: one target's failure does not stop the others."""
+    from ..converters.convert import convert as run
+    from ..device_bench.session import default_runtime, execute
+    from . import show
+
+    try:
+        with show.steps(quiet) as step:
+            engine = default_runtime(conversion.target)
+            return run(conversion, out, execute=execute, engine=engine, timeout_s=timeout_s, on_step=step)
+    except EdgeError as error:
+        return error
 
 
 def _batch(text: str) -> int | None:
@@ -87,14 +97,15 @@ def _batch(text: str) -> int | None:
         raise typer.BadParameter(f"{text!r} is neither a number nor dynamic", param_hint="--batch") from None
 
 
-def _report(done: list[Artifact], failed: list[tuple[str, EdgeError]], *, as_json: bool) -> None:
+def _report(outcomes: Sequence[Artifact | EdgeError], *, as_json: bool) -> None:
+    from ..converters.parity import at_least, percent
     from . import show
 
+    done = [outcome for outcome in outcomes if not isinstance(outcome, EdgeError)]
     if as_json:
-        show.json(
-            [{"folder": str(artifact.folder), **show.plain(artifact.manifest)} for artifact in done]
-            + [{"name": name, "error": type(error).__name__, "message": error.message} for name, error in failed]
-        )
+        failed = [outcome for outcome in outcomes if isinstance(outcome, EdgeError)]
+        made = [{"folder": str(artifact.folder), **show.plain(artifact.manifest)} for artifact in done]
+        show.json([*made, *({"error": type(error).__name__, "message": error.message} for error in failed)])
         return
     for artifact in done:
         manifest = artifact.manifest
@@ -107,15 +118,10 @@ def _report(done: list[Artifact], failed: list[tuple[str, EdgeError]], *, as_jso
         assert manifest.parity is not None  # an artifact without a verdict is never returned
         for row in manifest.parity.rows:
             show.line(
-                f"  parity {row.inputs} ({row.count}): cosine ≥ {_floor(row.cosine)}, max |Δ| {row.max_abs:.1e}, "
-                f"top-1 agreement {row.top1:.1%}"
+                f"  parity {row.inputs} ({row.count}): cosine ≥ {at_least(row.cosine)}, "
+                f"max |Δ| {row.max_abs:.1e}, top-1 agreement {percent(row.top1)}"
             )
 
 
 def _shape(shape: tuple[int | None, ...]) -> str:
     return "×".join("batch" if side is None else str(side) for side in shape)
-
-
-def _floor(cosine: float) -> str:
-    # 0.9999996 must not be printed as 1: it is a bound from below.
-    return f"{int(cosine * 1e7) / 1e7:.7f}"

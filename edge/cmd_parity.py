@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .options import Artifacts, Json, Quiet, Verbose
+
+if TYPE_CHECKING:
+    from ..converters.artifact import ParityRecord
 
 
 def parity(
@@ -23,10 +26,8 @@ def parity(
     verbose: Verbose = False,
 ) -> int:
     """Check artifacts again, from disk: the same inputs, the same thresholds as when they were made."""
-    from functools import partial
-
     from ..converters.artifact import read
-    from ..converters.convert import check
+    from ..converters.parity import check
     from ..device_bench.session import default_runtime, execute
     from ..models.errors import ParityFailed
     from . import show
@@ -38,43 +39,46 @@ def parity(
         engine = runtime or default_runtime(artifact.manifest.target)
         with show.steps(quiet) as step:
             step(f"running {folder} in {engine}")
-            verdict = check(artifact, execute=partial(execute, runtime=engine), engine=engine, against=reference)
-        verdicts.append((folder, verdict))
+            verdicts.append((folder, check(artifact, execute=execute, engine=engine, against=reference)))
     if json:
         show.json([{"folder": str(folder), **show.plain(verdict)} for folder, verdict in verdicts])
     else:
-        show.table(
-            "",
-            [
-                "artifact",
-                "engine",
-                "inputs",
-                "n",
-                "cosine",
-                "relative L2",
-                "max |Δ|",
-                "SQNR dB",
-                "top-1",
-                "top-5",
-                "passed",
-            ],
-            [
-                [
-                    str(folder),
-                    verdict.engine,
-                    row.inputs,
-                    str(row.count),
-                    f"{row.cosine:.7f}",
-                    f"{row.relative_l2:.1e}",
-                    f"{row.max_abs:.1e}",
-                    "∞" if row.sqnr_db is None else f"{row.sqnr_db:.1f}",
-                    f"{row.top1:.1%}",
-                    f"{row.top5:.1%}",
-                    "yes" if row.passed else "NO",
-                ]
-                for folder, verdict in verdicts
-                for row in verdict.rows
-            ],
-            footer="Worst sample of each group; agreements are shares of samples.",
-        )
+        _print(verdicts)
     return 0 if all(verdict.passed for _, verdict in verdicts) else ParityFailed.exit_code
+
+
+def _print(verdicts: list[tuple[Path, ParityRecord]]) -> None:
+    from ..converters.parity import at_least, percent
+    from . import show
+
+    columns = [
+        "artifact",
+        "engine",
+        "inputs",
+        "n",
+        "cosine",
+        "relative L2",
+        "max |Δ|",
+        "SQNR dB",
+        "top-1",
+        "top-5",
+        "passed",
+    ]
+    rows = [
+        [
+            str(folder),
+            verdict.engine,
+            row.inputs,
+            str(row.count),
+            at_least(row.cosine),
+            f"{row.relative_l2:.1e}",
+            f"{row.max_abs:.1e}",
+            "∞" if row.sqnr_db is None else f"{row.sqnr_db:.1f}",
+            percent(row.top1),
+            percent(row.top5),
+            "yes" if row.passed else "NO",
+        ]
+        for folder, verdict in verdicts
+        for row in verdict.rows
+    ]
+    show.table("", columns, rows, footer="The worst sample of each group; agreements are shares of samples.")

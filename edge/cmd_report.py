@@ -38,6 +38,6 @@ def report(
         case Format.JSON:
             text = table.json(found)
         case Format.TERMINAL:
-            show.table("", table.columns(), [table.cells(row) for row in table.rows(found)], footer=table.legend(found))
+            show.table(*table.narrow(found), footer=table.legend(found))
             return
     print(text, end="")

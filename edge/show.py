@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
@@ -52,7 +53,7 @@ def error(problem: EdgeError, *, verbose: bool = False) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, footer: str = "") -> None:
     """A table on stdout; columns whose cells are all numbers or empty stand to the right."""
-    drawn = Table(title=title or None, title_justify="left", title_style="bold")
+    drawn = Table(title=title or None, title_justify="left", title_style="", box=SIMPLE_HEAD, pad_edge=False, padding=0)
     for index, column in enumerate(columns):
         numeric = all(_numeric(row[index]) for row in rows)
         drawn.add_column(escape(column), justify="right" if numeric else "left", overflow="fold")

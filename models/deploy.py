@@ -45,7 +45,7 @@ class DeployedEfficientViT(nn.Module):
         self.patch_embed = nn.Sequential(*(_fold(m) if isinstance(m, ConvNorm) else nn.ReLU() for m in layers))
         self.stages = nn.ModuleList(nn.Sequential(*(_lean(m, single=single) for m in stage)) for stage in model.stages)
         if not self.features_only:
-            self.head = _average([_fold_linear(head) for head in model.heads])
+            self.head = PooledHead(self.stages[-1][-1].pop(-1), _average([_fold_linear(head) for head in model.heads]))
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
         """See `EfficientViT`."""
@@ -56,7 +56,7 @@ class DeployedEfficientViT(nn.Module):
             features.append(x)
         if self.features_only:
             return features
-        return self.head(x.mean((2, 3)))  # type: ignore[no-any-return]
+        return self.head(x)  # type: ignore[no-any-return]
 
 
 def _lean(module: nn.Module, *, single: bool) -> nn.Module:
@@ -138,6 +138,20 @@ class LeanFeedForward(nn.Module):
         return x + self.pw2(F.relu(self.pw1(x)))  # type: ignore[no-any-return]
 
 
+class PooledHead(nn.Module):
+    """Last FFN, pool and classifier: pool first."""
+
+    def __init__(self, ffn: LeanFeedForward, classifier: nn.Linear) -> None:
+        super().__init__()
+        self.pw1 = ffn.pw1
+        self.pw2 = _linear(ffn.pw2.weight[:, :, 0, 0], ffn.pw2.bias)
+        self.classifier = classifier
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.pw1(x)).mean((2, 3))
+        return self.classifier(x.mean((2, 3)) + self.pw2(y))
+
+
 class LeanPatchMerging(nn.Module):
     """Same as `PatchMerging`, folded."""
 
@@ -165,15 +179,17 @@ class LeanHead(nn.Module):
     """One attention head over tokens, channels last, so that its matrices need no transposition."""
 
     bias: Tensor
+    split = False
 
     def __init__(self, source: CascadedGroupAttention, head: int, *, flat: bool) -> None:
         super().__init__()
         self.flat = flat
         layer = source.qkvs[head]
         weight, bias = _folded(layer.c, layer.bn)
-        parts = [KEY_DIM, KEY_DIM, source.value_dim]
+        self.parts = [KEY_DIM, KEY_DIM, source.value_dim]
+        self.qkv = _linear(weight[:, :, 0, 0], bias)
         self.query, self.key, self.value = (
-            _linear(w, b) for w, b in zip(weight[:, :, 0, 0].split(parts), bias.split(parts), strict=True)
+            _linear(w, b) for w, b in zip(weight[:, :, 0, 0].split(self.parts), bias.split(self.parts), strict=True)
         )
         self.dw = _fold(source.dws[head], scale=source.scale)
         self.register_buffer("bias", source.attention_biases.detach()[head, source.relative_positions].float())
@@ -181,18 +197,33 @@ class LeanHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, tokens, value_dim) in and out, or without B where there is one window."""
-        q = self.query(x).reshape(-1, self.side, self.side, KEY_DIM).permute(0, 3, 1, 2)
-        if self.flat:
-            q = self.dw(q).reshape(KEY_DIM, -1).t()
-            logits = torch.addmm(self.bias, q, self.key(x).t())
+        if self.split:
+            z = self.qkv(x)
+            if not self.flat:
+                z = z.reshape(-1, self.side**2, sum(self.parts))
+            q, k, v = z.split(self.parts, -1)
         else:
-            q = self.dw(q).flatten(2).transpose(1, 2)
-            logits = q @ self.key(x).transpose(1, 2) + self.bias
-        return logits.softmax(-1) @ self.value(x)  # type: ignore[no-any-return]
+            q, k, v = self.query(x), self.key(x), self.value(x)
+            if not self.flat:
+                k, v = k.reshape(-1, self.side**2, KEY_DIM), v.reshape(-1, self.side**2, self.parts[2])
+        q = self.dw(q.reshape(-1, self.side, self.side, KEY_DIM).permute(0, 3, 1, 2))
+        if self.flat:
+            return torch.addmm(self.bias, q.reshape(KEY_DIM, -1).t(), k.t()).softmax(-1) @ v
+        q = q.reshape(-1, KEY_DIM, self.side**2)
+        return ((q.mT @ k.mT + self.bias).softmax(-1) @ v).reshape(-1, self.parts[2])
+
+
+class ChannelHead(LeanHead):
+    def forward(self, x):
+        q, k, v = torch.addmm(self.qkv.bias[:, None], self.qkv.weight, x).split(self.parts, 0)
+        q = self.dw(q.reshape(1, KEY_DIM, self.side, self.side)).reshape(KEY_DIM, -1)
+        return F.linear(v, torch.addmm(self.bias, q.t(), k).softmax(-1))
 
 
 class LeanAttention(nn.Module):
     """x + window attention."""
+
+    small = 0
 
     def __init__(self, source: LocalWindowAttention, *, single: bool) -> None:
         super().__init__()
@@ -202,12 +233,20 @@ class LeanAttention(nn.Module):
         self.padding = self.count * self.window - source.resolution
         self.flat = single and self.count == 1
         self.value_dim = attn.value_dim
-        self.heads = nn.ModuleList(LeanHead(attn, head, flat=self.flat) for head in range(attn.num_heads))
+        self.ch = self.flat and self.window <= self.small
+        self.heads = nn.ModuleList(
+            (ChannelHead if self.ch else LeanHead)(attn, head, flat=self.flat) for head in range(attn.num_heads)
+        )
         self.proj = _fold(attn.proj[1])
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, dim, resolution, resolution) in and out."""
         outputs: list[Tensor] = []
+        if self.ch:
+            parts = x.reshape(-1, self.window**2).split(self.value_dim, 0)
+            for head, part in zip(self.heads, parts, strict=True):
+                outputs.append(head(outputs[-1] + part if outputs else part))
+            return x + self.proj(F.relu(torch.cat(outputs, 0)).reshape(x.shape))
         for head, part in zip(self.heads, self._partition(x).split(self.value_dim, dim=-1), strict=True):
             outputs.append(head(outputs[-1] + part if outputs else part))
         y = self._merge(F.relu(torch.cat(outputs, dim=-1)), x)
@@ -215,19 +254,18 @@ class LeanAttention(nn.Module):
 
     def _partition(self, x: Tensor) -> Tensor:
         batch, dim = x.shape[:2]
-        if self.flat:
-            return x.permute(0, 2, 3, 1).reshape(-1, dim)
-        if self.count == 1:
-            return x.permute(0, 2, 3, 1).flatten(1, 2)
         if self.padding:
             x = F.pad(x, (0, self.padding, 0, self.padding))
-        x = x.reshape(batch, dim, self.count, self.window, self.count, self.window).permute(0, 2, 4, 3, 5, 1)
-        return x.reshape(-1, self.window * self.window, dim)
+        x = x.permute(0, 2, 3, 1)
+        if self.count > 1:
+            # Whole rows of a window move together.
+            x = x.reshape(-1, self.window, self.count, self.window * dim).permute(0, 2, 1, 3)
+        return x.reshape(-1, dim)
 
     def _merge(self, y: Tensor, x: Tensor) -> Tensor:
-        batch, dim, height, width = x.shape
-        if self.count == 1:
-            return y.reshape(-1, height, width, dim).permute(0, 3, 1, 2)
+        dim, height, width = x.shape[1:]
         side = self.count * self.window
-        y = y.reshape(batch, self.count, self.count, self.window, self.window, dim).permute(0, 5, 1, 3, 2, 4)
-        return y.reshape(batch, dim, side, side)[:, :, :height, :width] if self.padding else y.reshape(x.shape)
+        if self.count > 1:
+            y = y.reshape(-1, self.count, self.window, self.window * dim).permute(0, 2, 1, 3)
+        y = y.reshape(-1, side, side, dim).permute(0, 3, 1, 2)
+        return y[:, :, :height, :width] if self.padding else y

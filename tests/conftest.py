@@ -6,10 +6,14 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+# Several threads of one test wait for each other on a machine that runs something else; children inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 
 from evit_edge.converters.artifact import Artifact
-from evit_edge.converters.convert import convert, plan
+from evit_edge.converters.conversion import plan
+from evit_edge.converters.convert import convert
 from evit_edge.device_bench.session import default_runtime, execute
 from evit_edge.models.spec import ModelRequest, find
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import evit_edge
-from evit_edge.converters.convert import CONVERTERS
+from evit_edge.converters.conversion import CONVERTERS
 from evit_edge.device_bench.device import DEVICES
 from evit_edge.device_bench.session import RUNTIMES, default_runtime
 from evit_edge.models.errors import UnknownName

@@ -13,9 +13,9 @@ __version__: Final = "0.1.0"
 if TYPE_CHECKING:
     from .converters.artifact import Artifact as Artifact
     from .converters.artifact import read as read_artifact
-    from .converters.convert import Conversion as Conversion
+    from .converters.conversion import Conversion as Conversion
     from .converters.convert import convert as convert
-    from .converters.convert import plan as plan_conversion
+    from .converters.conversion import plan as plan_conversion
     from .device_bench.plan import run as bench
     from .device_bench.result import Result as Result
     from .device_bench.result import read as read_results
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _WHERE: Final = {
     "Artifact": ("converters.artifact", "Artifact"),
-    "Conversion": ("converters.convert", "Conversion"),
+    "Conversion": ("converters.conversion", "Conversion"),
     "EdgeError": ("models.errors", "EdgeError"),
     "ModelRequest": ("models.spec", "ModelRequest"),
     "ModelSpec": ("models.spec", "ModelSpec"),
@@ -36,7 +36,7 @@ _WHERE: Final = {
     "convert": ("converters.convert", "convert"),
     "execute": ("device_bench.session", "execute"),
     "find_model": ("models.spec", "find"),
-    "plan_conversion": ("converters.convert", "plan"),
+    "plan_conversion": ("converters.conversion", "plan"),
     "read_artifact": ("converters.artifact", "read"),
     "read_results": ("device_bench.result", "read"),
 }

@@ -13,7 +13,9 @@ from onnx import numpy_helper
 from evit_edge.converters import convert as convert_module
 from evit_edge.converters import golden
 from evit_edge.converters.artifact import MANIFEST, Artifact, digests_of, read, write_manifest
-from evit_edge.converters.convert import Conversion, check, convert, key_of, plan
+from evit_edge.converters.conversion import Conversion, plan
+from evit_edge.converters.convert import convert
+from evit_edge.converters.parity import check
 from evit_edge.device_bench.session import execute
 from evit_edge.models.errors import (
     BadArtifact,
@@ -44,7 +46,7 @@ def make(conversion: Conversion, out: Path, **changes: Any) -> Artifact:
     return convert(conversion, out, **{"execute": execute, "engine": "onnxruntime", **changes})
 
 
-def never(folder: Path, feeds: Feeds) -> Sequence[Array]:
+def never(folder: Path, feeds: Feeds, *, runtime: str | None = None) -> Sequence[Array]:
     raise AssertionError("the cache should have answered")
 
 
@@ -78,12 +80,12 @@ def test_the_same_request_is_answered_without_a_second_conversion(
     [{"precision": "fp16"}, {"batch": 2}, {"batch": None}, {"images": 17}, {"seed": 1}, {"options": {"opset": 19}}],
 )
 def test_another_argument_is_another_key(spec: ModelSpec, conversion: Conversion, change: dict[str, Any]) -> None:
-    assert key_of(plan(spec, "onnx", **{"images": 16, **change})) != key_of(conversion)
+    assert plan(spec, "onnx", **{"images": 16, **change}).key != conversion.key
 
 
 def test_other_weights_are_another_key(conversion: Conversion) -> None:
     other = find(ModelRequest(name="efficientvit_m0", weights="random", num_classes=10))
-    assert key_of(plan(other, "onnx", images=16)) != key_of(conversion)
+    assert plan(other, "onnx", images=16).key != conversion.key
 
 
 @pytest.mark.parametrize(
@@ -138,21 +140,21 @@ def test_a_converter_that_takes_too_long_is_stopped(spec: ModelSpec, tmp_path: P
     assert leftovers(tmp_path) == []
 
 
-def swapped(folder: Path, feeds: Feeds) -> Sequence[Array]:
+def swapped(folder: Path, feeds: Feeds, *, runtime: str | None = None) -> Sequence[Array]:
     return execute(folder, {name: feed[:, ::-1] for name, feed in feeds.items()})
 
 
-def unnormalised(folder: Path, feeds: Feeds) -> Sequence[Array]:
+def unnormalised(folder: Path, feeds: Feeds, *, runtime: str | None = None) -> Sequence[Array]:
     return execute(folder, {name: feed * 0.226 + 0.45 for name, feed in feeds.items()})
 
 
-def one_image_wrong(folder: Path, feeds: Feeds) -> Sequence[Array]:
+def one_image_wrong(folder: Path, feeds: Feeds, *, runtime: str | None = None) -> Sequence[Array]:
     outputs = execute(folder, feeds)
     outputs[0][-1] = np.roll(outputs[0][-1], 1)
     return outputs
 
 
-def not_a_number(folder: Path, feeds: Feeds) -> Sequence[Array]:
+def not_a_number(folder: Path, feeds: Feeds, *, runtime: str | None = None) -> Sequence[Array]:
     outputs = execute(folder, feeds)
     outputs[0][0, 0] = np.nan
     return outputs

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from evit_edge.converters.convert import CONVERTERS
+from evit_edge.converters.conversion import CONVERTERS
 from evit_edge.converters.parity import THRESHOLDS, Threshold, compare, complaint, judge
 from evit_edge.models.errors import ParityFailed
 

@@ -7,7 +7,8 @@ import onnxruntime
 import pytest
 
 from evit_edge.converters.artifact import Artifact
-from evit_edge.converters.convert import CONVERTERS, Conversion, convert, plan
+from evit_edge.converters.conversion import CONVERTERS, Conversion, plan
+from evit_edge.converters.convert import convert
 from evit_edge.device_bench.session import execute
 from evit_edge.models.spec import ModelRequest, find
 

@@ -34,7 +34,7 @@ def test_a_person_reads_them_under_headings_with_units(make_result: MakeResult) 
     shown = dict(zip(table.columns(), table.cells(row), strict=True))
     assert shown["latency ms [95 %]"] == "2.000 [2.000, 2.000]"
     assert shown["img/s"] == "500.0"
-    assert shown["parity (cosine, top-1)"] == "pass (0.9999999, 100.0%)"
+    assert shown["parity (cosine, top-1)"] == "pass (0.9999999, 100.0 %)"
     assert shown["peak memory MiB (process)"] == "40.00 (100.0)"
     assert shown["status"] == "ok"
 
@@ -101,3 +101,13 @@ def test_the_legend_names_each_device_and_its_engines_once(make_result: MakeResu
     assert "median" in lines[0]
     assert lines[1].endswith("onnxruntime 1.2.3, torch 2.3.4")
     assert "virtualised" in lines[1]
+
+
+def test_a_screen_shows_once_what_all_rows_share(make_result: MakeResult) -> None:
+    caption, headings, lines = table.narrow([make_result(threads=1), make_result(threads=2)])
+    assert "batch 1" in caption
+    assert "threads" not in caption
+    assert "threads" in headings
+    assert "batch" not in headings
+    assert [line[headings.index("threads")] for line in lines] == ["1", "2"]
+    assert table.narrow([]) == ("", table.columns(), [])

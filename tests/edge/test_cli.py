@@ -163,7 +163,7 @@ def test_predict_reads_digits_from_pictures_with_nothing_but_the_artifact(
     evit_edge: Run, demo: Artifact, tmp_path: Path
 ) -> None:
     pictures = []
-    for index, pixels in enumerate(sample_digits(8, demo.manifest.model.preprocess)):  # type: ignore[arg-type]
+    for index, pixels in enumerate(sample_digits(8, demo.manifest.model.preprocess.value())):
         pictures.append(tmp_path / f"{index}.png")
         Image.fromarray(pixels).save(pictures[-1])
     answers = json.loads(evit_edge("predict", demo.folder, *pictures, "--json").stdout)
