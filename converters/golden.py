@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Arrays = dict[str, "NDArray[Any]"]
 
 IMAGES: Final = "images"
+LARGE: Final = "large"
 NOISE_COUNT: Final = 4
 BATCH: Final = 16
 
@@ -38,7 +39,7 @@ def make(spec: ModelSpec, model: nn.Module, *, images: int, seed: int) -> Arrays
         IMAGES: (spec.sample_pixels(images), 1.0),
         "noise": (rng.integers(0, 256, shape, dtype=np.uint8), 1.0),
         "zeros": (np.zeros((1, *shape[1:]), np.uint8), 0.0),
-        "large": (rng.integers(0, 256, shape, dtype=np.uint8), 16.0),
+        LARGE: (rng.integers(0, 256, shape, dtype=np.uint8), 16.0),
     }
     arrays: Arrays = {}
     for group, (pixels, gain) in groups.items():

@@ -61,9 +61,8 @@ class OnnxConverter:
         if program is None:
             raise ConversionFailed(f"torch.onnx.export gave no program for {spec.name}")
         proto = program.model_proto
+        _forget_the_source(proto.graph)
         _describe(proto, conversion)
-        # Inferred again from the inputs: the exporter leaves shapes of its own intermediate steps behind.
-        del proto.graph.value_info[:]
         onnx.checker.check_model(proto, full_check=True)
         onnx.save_model(proto, out)
 
@@ -104,6 +103,15 @@ def _between_casts(module: nn.Module) -> nn.Module:
             return logits.float()
 
     return Half().eval()
+
+
+def _forget_the_source(graph: onnx.GraphProto) -> None:
+    # The exporter notes for each node the Python stack that made it, with the paths of this machine.
+    del graph.metadata_props[:]
+    del graph.value_info[:]
+    for part in (*graph.node, *graph.input, *graph.output, *graph.initializer):
+        del part.metadata_props[:]
+        part.doc_string = ""
 
 
 def _describe(proto: onnx.ModelProto, conversion: Conversion) -> None:
