@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .options import Artifacts, Json, Quiet, Seed, Verbose
+
+if TYPE_CHECKING:
+    from ..device_bench.plan import Cell
+    from ..device_bench.result import Result
 
 
 def bench(
@@ -29,19 +33,26 @@ def bench(
     verbose: Verbose = False,
 ) -> int:
     """Measure latency, throughput, load time and memory: every trial a fresh process, all rows in turns."""
-    import sys
-
     from ..converters.artifact import read
-    from ..device_bench import plan, result, table
-    from ..device_bench.device import connect
-    from . import show
+    from ..device_bench import plan, result
 
     thread_counts, batches = _counts(threads, "--threads"), _counts(batch, "--batch")
     opened = [read(folder) for folder in artifacts]
     cells = plan.cells(opened, runtimes=runtime, threads=thread_counts, batches=batches)
     result.require_writable(out)
+    results = _measure(cells, device, effort=effort, seed=seed, quiet=quiet)
+    return _keep_and_show(results, out, as_json=json, verbose=verbose)
+
+
+def _measure(cells: list[Cell], device: str, *, effort: str, seed: int, quiet: bool) -> list[Result]:
+    import sys
+
+    from ..device_bench import plan
+    from ..device_bench.device import connect
+    from . import show
+
     with show.counting(quiet, plan.processes(cells, effort=effort)) as advance:
-        results = plan.run(
+        return plan.run(
             cells,
             connect(device),
             effort=effort,
@@ -49,17 +60,23 @@ def bench(
             command=["evit-edge", *sys.argv[1:]],
             on_step=lambda step: advance(f"{step.cell.artifact.manifest.model.name} in {step.cell.runtime}"),
         )
+
+
+def _keep_and_show(results: list[Result], out: Path, *, as_json: bool, verbose: bool) -> int:
+    from ..device_bench import result, table
+    from . import show
+
     for measured in results:
         result.append(out, measured)
-    if json:
+    if as_json:
         show.line(table.json(results).rstrip())
     else:
         show.table(*table.narrow(results), footer=table.legend(results))
         show.note(f"raw results: {out}")
-    failed = [measured.failure for measured in results if measured.failure]
-    for failure in failed if verbose else []:
-        show.error(failure.error())
-    return failed[0].error().exit_code if failed else 0
+    failures = [measured.failure.error() for measured in results if measured.failure]
+    for failure in failures:
+        show.error(failure, verbose=verbose)
+    return failures[0].exit_code if failures else 0
 
 
 def _counts(text: str, option: str) -> list[int]:

@@ -43,7 +43,6 @@ def convert(
 
     from ..converters.conversion import plan
     from ..models.spec import ModelRequest
-    from . import show
 
     spec = _find(ModelRequest(name=model, weights=weights, img_size=img_size, num_classes=num_classes), quiet=quiet)
     options = {} if opset is None else {"opset": opset}
@@ -54,11 +53,7 @@ def convert(
     outcomes = [_make(conversion, out, timeout_s=timeout, quiet=quiet) for conversion in plans]
     if len(outcomes) == 1 and isinstance(outcomes[0], EdgeError):
         raise outcomes[0]
-    failures = [outcome for outcome in outcomes if isinstance(outcome, EdgeError)]
-    for failure in failures:
-        show.error(failure, verbose=verbose)
-    _report(outcomes, as_json=json)
-    return failures[0].exit_code if failures else 0
+    return _report(outcomes, as_json=json, verbose=verbose)
 
 
 def _find(request: ModelRequest, *, quiet: bool) -> ModelSpec:
@@ -97,30 +92,40 @@ def _batch(text: str) -> int | None:
         raise typer.BadParameter(f"{text!r} is neither a number nor dynamic", param_hint="--batch") from None
 
 
-def _report(outcomes: Sequence[Artifact | EdgeError], *, as_json: bool) -> None:
+def _report(outcomes: Sequence[Artifact | EdgeError], *, as_json: bool, verbose: bool) -> int:
+    """Say what came of each target; returns the exit code of the first failure."""
+    from . import show
+
+    failed = [outcome for outcome in outcomes if isinstance(outcome, EdgeError)]
+    done = [outcome for outcome in outcomes if not isinstance(outcome, EdgeError)]
+    if as_json:
+        made = [{"folder": str(artifact.folder), **show.plain(artifact.manifest)} for artifact in done]
+        show.json([*made, *({"error": type(error).__name__, "message": error.message} for error in failed)])
+    else:
+        for artifact in done:
+            _describe(artifact)
+    for error in failed:
+        show.error(error, verbose=verbose)
+    return failed[0].exit_code if failed else 0
+
+
+def _describe(artifact: Artifact) -> None:
     from ..converters.parity import at_least, percent
     from . import show
 
-    done = [outcome for outcome in outcomes if not isinstance(outcome, EdgeError)]
-    if as_json:
-        failed = [outcome for outcome in outcomes if isinstance(outcome, EdgeError)]
-        made = [{"folder": str(artifact.folder), **show.plain(artifact.manifest)} for artifact in done]
-        show.json([*made, *({"error": type(error).__name__, "message": error.message} for error in failed)])
-        return
-    for artifact in done:
-        manifest = artifact.manifest
-        taken = ", ".join(f"{tensor.name} {_shape(tensor.shape)}" for tensor in manifest.inputs)
-        show.line(f"{artifact.folder}")
+    manifest = artifact.manifest
+    taken = ", ".join(f"{tensor.name} {_shape(tensor.shape)}" for tensor in manifest.inputs)
+    show.line(f"{artifact.folder}")
+    show.line(
+        f"  {manifest.payload}: {artifact.size_bytes / 2**20:.2f} MiB, "
+        f"{manifest.precision_found} found in the file, input {taken}"
+    )
+    assert manifest.parity is not None  # an artifact without a verdict is never returned
+    for row in manifest.parity.rows:
         show.line(
-            f"  {manifest.payload}: {artifact.size_bytes / 2**20:.2f} MiB, "
-            f"{manifest.precision_found} found in the file, input {taken}"
+            f"  parity {row.inputs} ({row.count}): cosine ≥ {at_least(row.cosine)}, "
+            f"max |Δ| {row.max_abs:.1e}, top-1 agreement {percent(row.top1)}"
         )
-        assert manifest.parity is not None  # an artifact without a verdict is never returned
-        for row in manifest.parity.rows:
-            show.line(
-                f"  parity {row.inputs} ({row.count}): cosine ≥ {at_least(row.cosine)}, "
-                f"max |Δ| {row.max_abs:.1e}, top-1 agreement {percent(row.top1)}"
-            )
 
 
 def _shape(shape: tuple[int | None, ...]) -> str:

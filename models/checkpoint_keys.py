@@ -81,16 +81,8 @@ class Header:
         return tuple(round(tokens**0.5) for _, tokens in sorted(sides.items()))
 
 
-def read_header(path: Path) -> Header:
-    """The header of a checkpoint; imports torch only for files that are not safetensors.
-
-    Raises `ModelUnavailable` for what is not a checkpoint.
-    """
-    if path.suffix != ".safetensors":
-        from .checkpoints import read
-
-        state, metadata = read(path)
-        return Header(shapes={key: tuple(tensor.shape) for key, tensor in state.items()}, metadata=metadata)
+def safetensors_header(path: Path) -> Header:
+    """The header of a safetensors file; raises `ModelUnavailable` for what is none."""
     from safetensors import SafetensorError, safe_open
 
     require_file(path)

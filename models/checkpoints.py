@@ -24,8 +24,8 @@ from .checkpoint_keys import (
     check_windows,
     damaged,
     official_key,
-    read_header,
     require_file,
+    safetensors_header,
     timm_key,
 )
 from .efficientvit import CONFIGS, CascadedGroupAttention, EfficientViT
@@ -48,7 +48,7 @@ def read(path: Path) -> tuple[State, dict[str, str]]:
     require_file(path)
     if path.suffix == ".safetensors":
         try:
-            tensors, metadata = load_file(path), dict(read_header(path).metadata)
+            tensors, metadata = load_file(path), dict(safetensors_header(path).metadata)
         except SafetensorError as error:
             raise damaged(path) from error
     else:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Json, PositiveInt, ValidationError, model_validator
 
-from .checkpoint_keys import CLASSIFIER, Header, check_windows, read_header
+from .checkpoint_keys import CLASSIFIER, Header, check_windows, safetensors_header
 from .download import PROGRESS, cache_folder, fetch, sha256_of
 from .errors import ModelUnavailable, UnknownName, Unsupported
 from .sample_images import sample_digits, sample_photographs
@@ -139,6 +139,16 @@ def _file(request: ModelRequest) -> ModelSpec:
     return _spec(
         request, metadata, sha256=sha256_of(path), build=partial(_build_from_file, path), sample=sample_photographs
     )
+
+
+def read_header(path: Path) -> Header:
+    """The header of any checkpoint; only what is not safetensors needs torch. Raises `ModelUnavailable`."""
+    if path.suffix == ".safetensors":
+        return safetensors_header(path)
+    from .checkpoints import read
+
+    state, metadata = read(path)
+    return Header(shapes={key: tuple(tensor.shape) for key, tensor in state.items()}, metadata=metadata)
 
 
 def _opened(path: Path) -> tuple[Header, WeightsMetadata]:

@@ -1,5 +1,6 @@
 """What is built is what is used: the wheel holds every module, the demo weights and the console script."""
 
+import ast
 import subprocess
 import sys
 import tomllib
@@ -30,6 +31,20 @@ def test_versions_agree() -> None:
     assert f"## [{evit_edge.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
 
 
+def sources() -> list[Path]:
+    return [file for folder in (*ROOMS, "benchmarks", "tests") for file in sorted((ROOT / folder).rglob("*.py"))]
+
+
 def test_no_file_is_too_long_to_read() -> None:
-    lengths = {file: len(file.read_text().splitlines()) for room in ROOMS for file in (ROOT / room).rglob("*.py")}
+    lengths = {file: len(file.read_text().splitlines()) for file in sources()}
     assert {str(file): length for file, length in lengths.items() if length > 300} == {}
+
+
+def test_no_function_is_longer_than_40_lines() -> None:
+    functions = [
+        (f"{file.name}:{node.name}", (node.end_lineno or 0) - node.lineno + 1)
+        for file in sources()
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    assert {name: length for name, length in functions if length > 40} == {}

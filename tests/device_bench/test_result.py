@@ -99,6 +99,11 @@ def test_what_is_appended_is_what_is_read(tmp_path: Path, written: list[Result])
     assert len(path.read_bytes().splitlines()) == len(written)
 
 
+def test_the_published_schema_is_the_one_in_use() -> None:
+    published = Path(__file__).parents[2] / "docs" / "results.schema.json"
+    assert json.loads(published.read_text()) == schema()
+
+
 def test_a_line_is_json_of_the_published_schema(tmp_path: Path, make_result: MakeResult) -> None:
     path = tmp_path / "results.jsonl"
     append(path, make_result())

@@ -15,11 +15,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from evit_edge.models.checkpoint_keys import read_header, timm_key
+from evit_edge.models.checkpoint_keys import timm_key
 from evit_edge.models.checkpoints import Naming, load_into, read, save
 from evit_edge.models.efficientvit import CONFIGS, EfficientViT
 from evit_edge.models.errors import FileProblem, ModelUnavailable, Unsupported
 from evit_edge.models.spec import ModelRequest, find
+from evit_edge.models.zoo_efficientvit import read_header
 
 VARIANTS = sorted(CONFIGS)
 State = dict[str, Tensor]
