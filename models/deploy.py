@@ -1,128 +1,68 @@
 """The deploy graph: an equal but leaner network for export.
 
-Folding follows Jacob et al., CVPR 2018 (BatchNorm into the convolution before it) and Ding et al., RepVGG,
-CVPR 2021 (a residual into the kernel's centre). The attention heads are restructured because at batch 1 the
-number of operators, not arithmetic, bounds the latency.
+At batch 1 the number of operators bounds the latency more than arithmetic does, so the graph is rebuilt, not
+only folded: BatchNorm goes into the convolution beside it (Jacob et al., CVPR 2018), a depthwise layer's
+residual into its kernel's centre (Ding et al., RepVGG, CVPR 2021), the attention scale into the query's
+convolution, the mean of two classifiers into one; attention heads are matrix products over tokens, and the
+last feed-forward layer runs on pooled features, which its linear second half allows.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .efficientvit import (
-    KEY_DIM,
-    CascadedGroupAttention,
-    ConvNorm,
-    EfficientViT,
-    EfficientViTBlock,
-    FeedForward,
-    LocalWindowAttention,
-    NormLinear,
-    PatchMerging,
-    Residual,
-)
+from .efficientvit import KEY_DIM, CascadedGroupAttention, EfficientViT, EfficientViTBlock, LocalWindowAttention
+from .efficientvit_layers import ConvNorm, FeedForward, NormLinear, PatchMerging, Residual
+from .folding import convolution, fold, folded, folded_classifier, linear
+
+# A row of so few tokens fills one vector register: tokens last costs nothing and spares the transpositions.
+TOKENS_LAST_UP_TO: Final = 16
 
 
 def deploy(model: EfficientViT, *, batch: int | None = 1) -> nn.Module:
-    """An inference-only float32 copy of `model` with every constant folded; `model` stays untouched.
+    """An inference-only float32 copy of `model` that computes the same as `model.eval()`; `model` is untouched.
 
-    Takes and returns what `model` does in eval mode. With `batch=1` the module accepts only one image at a
-    time; with another number or None any batch, a dynamic one too.
+    Takes float (B, in_channels, img_size, img_size) and returns logits (B, num_classes), the mean of both
+    heads with distillation, or the list of three maps with `features_only`. `batch=1` fixes B to 1 for fewer
+    operators; any other number, or None, leaves B free. Raises ValueError for a batch below 1, and when
+    called with another image size or batch than it was built for.
     """
-    return DeployedEfficientViT(model, single=batch == 1).eval().requires_grad_(False)
+    if batch is not None and batch < 1:
+        raise ValueError(f"batch must be positive or None, got {batch}")
+    return LeanEfficientViT(model, single=batch == 1).eval().requires_grad_(False)
 
 
-class DeployedEfficientViT(nn.Module):
-    """See `deploy`."""
+class LeanEfficientViT(nn.Module):
+    """See `deploy`; `single` fixes the batch to 1."""
 
     def __init__(self, model: EfficientViT, *, single: bool) -> None:
         super().__init__()
-        self.features_only = model.features_only
+        self.img_size = model.img_size
         self.single = single
-        layers = list(model.patch_embed)
-        self.patch_embed = nn.Sequential(*(_fold(m) if isinstance(m, ConvNorm) else nn.ReLU() for m in layers))
-        self.stages = nn.ModuleList(nn.Sequential(*(_lean(m, single=single) for m in stage)) for stage in model.stages)
-        if not self.features_only:
-            self.head = PooledHead(self.stages[-1][-1].pop(-1), _average([_fold_linear(head) for head in model.heads]))
+        stem = [fold(layer) if isinstance(layer, ConvNorm) else nn.ReLU() for layer in model.patch_embed]
+        self.patch_embed = nn.Sequential(*stem)
+        stages = [list(_leaned(stage, single=single)) for stage in model.stages]
+        self.head: nn.Module | None = None
+        if not model.features_only:
+            self.head = PooledHead(cast(LeanFeedForward, stages[-1].pop()), model.heads)
+        self.stages = nn.ModuleList(nn.Sequential(*layers) for layers in stages)
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
-        """See `EfficientViT`."""
+        """See `deploy`."""
+        if image.shape[-2:] != (self.img_size, self.img_size) or (self.single and image.shape[0] != 1):
+            batch = 1 if self.single else "any"
+            raise ValueError(f"built for batch {batch} at {self.img_size}px, got {tuple(image.shape)}")
         x = self.patch_embed(image)
-        features = []
+        features: list[Tensor] = []
         for stage in self.stages:
             x = stage(x)
             features.append(x)
-        if self.features_only:
-            return features
-        return self.head(x)  # type: ignore[no-any-return]
-
-
-def _lean(module: nn.Module, *, single: bool) -> nn.Module:
-    if isinstance(module, EfficientViTBlock):
-        parts = [module.dw0, module.ffn0, module.mixer, module.dw1, module.ffn1]
-        return nn.Sequential(*(_lean(part, single=single) for part in parts))
-    if isinstance(module, PatchMerging):
-        return LeanPatchMerging(module)
-    if isinstance(module, nn.Sequential):
-        return nn.Sequential(*(_lean(part, single=single) for part in module))
-    assert isinstance(module, Residual)
-    inner = module.m
-    if isinstance(inner, ConvNorm):
-        return _fold(inner, residual=True)
-    if isinstance(inner, FeedForward):
-        return LeanFeedForward(inner)
-    assert isinstance(inner, LocalWindowAttention)
-    return LeanAttention(inner, single=single)
-
-
-def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Weight and bias, float64, of the convolution that does both."""
-    scale, shift = _affine(norm)
-    return conv.weight.detach().double() * scale[:, None, None, None], shift
-
-
-def _affine(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scale = norm.weight.detach().double() / (norm.running_var.double() + norm.eps).sqrt()
-    return scale, norm.bias.detach().double() - norm.running_mean.double() * scale
-
-
-def _convolution(weight: Tensor, bias: Tensor, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    out_channels, width, kernel, _ = weight.shape
-    conv = nn.Conv2d(width * groups, out_channels, kernel, stride, kernel // 2, groups=groups)
-    conv.weight = nn.Parameter(weight.float())
-    conv.bias = nn.Parameter(bias.float())
-    return conv
-
-
-def _fold(layer: ConvNorm, *, residual: bool = False, scale: float = 1.0) -> nn.Conv2d:
-    weight, bias = _folded(layer.c, layer.bn)
-    if residual:
-        centre = layer.c.kernel_size[0] // 2
-        weight[:, 0, centre, centre] += 1
-    return _convolution(weight * scale, bias * scale, stride=layer.c.stride[0], groups=layer.c.groups)
-
-
-def _fold_linear(layer: NormLinear) -> tuple[Tensor, Tensor]:
-    scale, shift = _affine(layer.bn)
-    weight = layer.l.weight.detach().double()
-    return weight * scale, weight @ shift + layer.l.bias.detach().double()
-
-
-def _average(heads: list[tuple[Tensor, Tensor]]) -> nn.Linear:
-    weight = torch.stack([weight for weight, _ in heads]).mean(0)
-    bias = torch.stack([bias for _, bias in heads]).mean(0)
-    return _linear(weight, bias)
-
-
-def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    linear = nn.Linear(weight.shape[1], weight.shape[0])
-    linear.weight = nn.Parameter(weight.float().contiguous())
-    linear.bias = nn.Parameter(bias.float().contiguous())
-    return linear
+        return features if self.head is None else self.head(x)
 
 
 class LeanFeedForward(nn.Module):
@@ -130,8 +70,8 @@ class LeanFeedForward(nn.Module):
 
     def __init__(self, source: FeedForward) -> None:
         super().__init__()
-        self.pw1 = _fold(source.pw1)
-        self.pw2 = _fold(source.pw2)
+        self.pw1 = fold(source.pw1)
+        self.pw2 = fold(source.pw2)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, dim, H, W) in and out."""
@@ -139,29 +79,37 @@ class LeanFeedForward(nn.Module):
 
 
 class PooledHead(nn.Module):
-    """Last FFN, pool and classifier: pool first."""
+    """The last feed-forward layer, the pooling and the classifier.
 
-    def __init__(self, ffn: LeanFeedForward, classifier: nn.Linear) -> None:
+    The mean over positions commutes with the layer's second convolution, which then sees one position.
+    """
+
+    def __init__(self, last: LeanFeedForward, heads: list[NormLinear]) -> None:
         super().__init__()
-        self.pw1 = ffn.pw1
-        self.pw2 = _linear(ffn.pw2.weight[:, :, 0, 0], ffn.pw2.bias)
-        self.classifier = classifier
+        assert last.pw2.bias is not None
+        self.pw1 = last.pw1
+        self.pw2 = linear(last.pw2.weight[:, :, 0, 0], last.pw2.bias)
+        folded = [folded_classifier(head) for head in heads]
+        weights, biases = zip(*folded, strict=True)
+        self.classifier = linear(torch.stack(weights).mean(0), torch.stack(biases).mean(0))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.pw1(x)).mean((2, 3))
-        return self.classifier(x.mean((2, 3)) + self.pw2(y))
+        """(B, dim, H, W) to (B, num_classes)."""
+        hidden = F.relu(self.pw1(x)).mean((2, 3))
+        return self.classifier(x.mean((2, 3)) + self.pw2(hidden))  # type: ignore[no-any-return]
 
 
 class LeanPatchMerging(nn.Module):
-    """Same as `PatchMerging`, folded."""
+    """`PatchMerging`, folded."""
 
     def __init__(self, source: PatchMerging) -> None:
         super().__init__()
-        self.conv1 = _fold(source.conv1)
-        self.conv2 = _fold(source.conv2)
-        self.fc1 = _convolution(*_plain(source.se.fc1))
-        self.fc2 = _convolution(*_plain(source.se.fc2))
-        self.conv3 = _fold(source.conv3)
+        self.conv1 = fold(source.conv1)
+        self.conv2 = fold(source.conv2)
+        self.conv3 = fold(source.conv3)
+        self.fc1, self.fc2 = (
+            convolution(layer, layer.weight, cast(Tensor, layer.bias)) for layer in (source.se.fc1, source.se.fc2)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, dim, H, W) to (B, out_dim, ⌈H/2⌉, ⌈W/2⌉)."""
@@ -170,102 +118,126 @@ class LeanPatchMerging(nn.Module):
         return self.conv3(x * gate.sigmoid())  # type: ignore[no-any-return]
 
 
-def _plain(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
-    assert conv.bias is not None
-    return conv.weight.detach().double(), conv.bias.detach().double()
-
-
-class LeanHead(nn.Module):
-    """One attention head over tokens, channels last, so that its matrices need no transposition."""
+class _Head(nn.Module):
+    """What all forms of an attention head share."""
 
     bias: Tensor
-    split = False
 
-    def __init__(self, source: CascadedGroupAttention, head: int, *, flat: bool) -> None:
+    def __init__(self, source: CascadedGroupAttention, head: int) -> None:
         super().__init__()
-        self.flat = flat
-        layer = source.qkvs[head]
-        weight, bias = _folded(layer.c, layer.bn)
-        self.parts = [KEY_DIM, KEY_DIM, source.value_dim]
-        self.qkv = _linear(weight[:, :, 0, 0], bias)
-        self.query, self.key, self.value = (
-            _linear(w, b) for w, b in zip(weight[:, :, 0, 0].split(self.parts), bias.split(self.parts), strict=True)
-        )
-        self.dw = _fold(source.dws[head], scale=source.scale)
-        self.register_buffer("bias", source.attention_biases.detach()[head, source.relative_positions].float())
-        self.side = round(self.bias.shape[0] ** 0.5)
+        self.side = round(source.relative_positions.shape[0] ** 0.5)
+        self.widths = [KEY_DIM, KEY_DIM, source.value_dim]
+        self.dw = fold(cast(ConvNorm, source.dws[head]), scale=source.scale)
+        gathered = source.attention_biases.detach()[head, source.relative_positions]
+        self.register_buffer("bias", gathered.float())
+        weight, bias = folded(cast(ConvNorm, source.qkvs[head]))
+        self._keep(weight[:, :, 0, 0], bias)
+
+    def _keep(self, weight: Tensor, bias: Tensor) -> None:
+        # Three products cost less than one and a split of its result.
+        weights, biases = weight.split(self.widths), bias.split(self.widths)
+        self.query, self.key, self.value = (linear(*pair) for pair in zip(weights, biases, strict=True))
+
+
+class WindowsHead(_Head):
+    """One attention head over any number of windows."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, tokens, value_dim) in and out, or without B where there is one window."""
-        if self.split:
-            z = self.qkv(x)
-            if not self.flat:
-                z = z.reshape(-1, self.side**2, sum(self.parts))
-            q, k, v = z.split(self.parts, -1)
-        else:
-            q, k, v = self.query(x), self.key(x), self.value(x)
-            if not self.flat:
-                k, v = k.reshape(-1, self.side**2, KEY_DIM), v.reshape(-1, self.side**2, self.parts[2])
-        q = self.dw(q.reshape(-1, self.side, self.side, KEY_DIM).permute(0, 3, 1, 2))
-        if self.flat:
-            return torch.addmm(self.bias, q.reshape(KEY_DIM, -1).t(), k.t()).softmax(-1) @ v
-        q = q.reshape(-1, KEY_DIM, self.side**2)
-        return ((q.mT @ k.mT + self.bias).softmax(-1) @ v).reshape(-1, self.parts[2])
+        """(windows · tokens, value_dim) in and out: channels last, so that no product transposes weights."""
+        tokens = self.side * self.side
+        q, k, v = self.query(x), self.key(x), self.value(x)
+        q = self.dw(q.reshape(-1, self.side, self.side, KEY_DIM).permute(0, 3, 1, 2)).reshape(-1, KEY_DIM, tokens)
+        k, v = k.reshape(-1, tokens, KEY_DIM), v.reshape(-1, tokens, self.widths[-1])
+        weights = (q.transpose(1, 2) @ k.transpose(1, 2) + self.bias).softmax(-1)
+        return (weights @ v).reshape(x.shape)  # type: ignore[no-any-return]
 
 
-class ChannelHead(LeanHead):
-    def forward(self, x):
-        q, k, v = torch.addmm(self.qkv.bias[:, None], self.qkv.weight, x).split(self.parts, 0)
+class WindowHead(_Head):
+    """One attention head over a single window, in plain matrix products that take bias and transposition along."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(tokens, value_dim) in and out."""
+        q = torch.addmm(self.query.bias[:, None], self.query.weight, x.t())
         q = self.dw(q.reshape(1, KEY_DIM, self.side, self.side)).reshape(KEY_DIM, -1)
+        return torch.addmm(self.bias, q.t(), self.key(x).t()).softmax(-1) @ self.value(x)  # type: ignore[no-any-return]
+
+
+class TokensLastHead(_Head):
+    """`WindowHead` on the transposed matrix."""
+
+    def _keep(self, weight: Tensor, bias: Tensor) -> None:
+        self.qkv = linear(weight, bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(value_dim, tokens) in and out."""
+        q, k, v = torch.addmm(self.qkv.bias[:, None], self.qkv.weight, x).split(self.widths, dim=0)
+        q = self.dw(q.reshape(1, KEY_DIM, self.side, self.side)).reshape(KEY_DIM, -1)
+        # Exported as one product that takes its second matrix transposed; `v @ weights.t()` would be two nodes.
         return F.linear(v, torch.addmm(self.bias, q.t(), k).softmax(-1))
 
 
 class LeanAttention(nn.Module):
-    """x + window attention."""
-
-    small = 0
+    """x + window attention, its projection applied after the windows are put back."""
 
     def __init__(self, source: LocalWindowAttention, *, single: bool) -> None:
         super().__init__()
         attn = source.attn
         self.window = source.window
         self.count = -(-source.resolution // source.window)
-        self.padding = self.count * self.window - source.resolution
-        self.flat = single and self.count == 1
+        self.padding = self.count * source.window - source.resolution
         self.value_dim = attn.value_dim
-        self.ch = self.flat and self.window <= self.small
-        self.heads = nn.ModuleList(
-            (ChannelHead if self.ch else LeanHead)(attn, head, flat=self.flat) for head in range(attn.num_heads)
-        )
-        self.proj = _fold(attn.proj[1])
+        single = single and self.count == 1
+        self.tokens_last = single and source.window**2 <= TOKENS_LAST_UP_TO
+        head_type = TokensLastHead if self.tokens_last else WindowHead if single else WindowsHead
+        self.heads = nn.ModuleList(head_type(attn, head) for head in range(attn.num_heads))
+        self.proj = fold(cast(ConvNorm, attn.proj[1]))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, dim, resolution, resolution) in and out."""
+        axis = 0 if self.tokens_last else 1
         outputs: list[Tensor] = []
-        if self.ch:
-            parts = x.reshape(-1, self.window**2).split(self.value_dim, 0)
-            for head, part in zip(self.heads, parts, strict=True):
-                outputs.append(head(outputs[-1] + part if outputs else part))
-            return x + self.proj(F.relu(torch.cat(outputs, 0)).reshape(x.shape))
-        for head, part in zip(self.heads, self._partition(x).split(self.value_dim, dim=-1), strict=True):
+        for head, part in zip(self.heads, self._tokens(x).split(self.value_dim, dim=axis), strict=True):
             outputs.append(head(outputs[-1] + part if outputs else part))
-        y = self._merge(F.relu(torch.cat(outputs, dim=-1)), x)
+        y = self._map(F.relu(torch.cat(outputs, dim=axis)), x)
         return x + self.proj(y)  # type: ignore[no-any-return]
 
-    def _partition(self, x: Tensor) -> Tensor:
-        batch, dim = x.shape[:2]
+    def _tokens(self, x: Tensor) -> Tensor:
+        """The map as a matrix: (windows · tokens, dim), or (dim, tokens)."""
+        dim = x.shape[1]
+        if self.tokens_last:
+            return x.reshape(dim, -1)
         if self.padding:
             x = F.pad(x, (0, self.padding, 0, self.padding))
         x = x.permute(0, 2, 3, 1)
         if self.count > 1:
-            # Whole rows of a window move together.
+            # A window's row of tokens is contiguous here, so windows form by moving whole rows.
             x = x.reshape(-1, self.window, self.count, self.window * dim).permute(0, 2, 1, 3)
         return x.reshape(-1, dim)
 
-    def _merge(self, y: Tensor, x: Tensor) -> Tensor:
+    def _map(self, y: Tensor, x: Tensor) -> Tensor:
+        """Undoes `_tokens`, for a result of the shape of `x`."""
+        if self.tokens_last:
+            return y.reshape(x.shape)
         dim, height, width = x.shape[1:]
         side = self.count * self.window
         if self.count > 1:
             y = y.reshape(-1, self.count, self.window, self.window * dim).permute(0, 2, 1, 3)
         y = y.reshape(-1, side, side, dim).permute(0, 3, 1, 2)
         return y[:, :, :height, :width] if self.padding else y
+
+
+def _leaned(module: nn.Module, *, single: bool) -> Iterator[nn.Module]:
+    """The leaf layers of a stage, each replaced by its lean form."""
+    inner = module.m if isinstance(module, Residual) else module
+    if isinstance(inner, ConvNorm):
+        yield fold(inner, residual=inner is not module)
+    elif isinstance(inner, FeedForward):
+        yield LeanFeedForward(inner)
+    elif isinstance(inner, LocalWindowAttention):
+        yield LeanAttention(inner, single=single)
+    elif isinstance(inner, PatchMerging):
+        yield LeanPatchMerging(inner)
+    else:
+        assert isinstance(inner, nn.Sequential | EfficientViTBlock), type(inner)
+        for part in inner.children():
+            yield from _leaned(part, single=single)
