@@ -118,55 +118,39 @@ class LeanPatchMerging(nn.Module):
         return self.conv3(x * gate.sigmoid())  # type: ignore[no-any-return]
 
 
-class _Head(nn.Module):
-    """What all forms of an attention head share."""
+class LeanHead(nn.Module):
+    """One attention head over tokens; with `single`, over one window."""
 
     bias: Tensor
 
-    def __init__(self, source: CascadedGroupAttention, head: int) -> None:
+    def __init__(self, source: CascadedGroupAttention, head: int, *, single: bool) -> None:
         super().__init__()
+        self.single = single
         self.side = round(source.relative_positions.shape[0] ** 0.5)
         self.widths = [KEY_DIM, KEY_DIM, source.value_dim]
+        weight, bias = folded(cast(ConvNorm, source.qkvs[head]))
+        self.qkv = linear(weight[:, :, 0, 0], bias)
         self.dw = fold(cast(ConvNorm, source.dws[head]), scale=source.scale)
         gathered = source.attention_biases.detach()[head, source.relative_positions]
         self.register_buffer("bias", gathered.float())
-        weight, bias = folded(cast(ConvNorm, source.qkvs[head]))
-        self._keep(weight[:, :, 0, 0], bias)
-
-    def _keep(self, weight: Tensor, bias: Tensor) -> None:
-        # Three products cost less than one and a split of its result.
-        weights, biases = weight.split(self.widths), bias.split(self.widths)
-        self.query, self.key, self.value = (linear(*pair) for pair in zip(weights, biases, strict=True))
-
-
-class WindowsHead(_Head):
-    """One attention head over any number of windows."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(windows · tokens, value_dim) in and out: channels last, so that no product transposes weights."""
         tokens = self.side * self.side
-        q, k, v = self.query(x), self.key(x), self.value(x)
-        q = self.dw(q.reshape(-1, self.side, self.side, KEY_DIM).permute(0, 3, 1, 2)).reshape(-1, KEY_DIM, tokens)
-        k, v = k.reshape(-1, tokens, KEY_DIM), v.reshape(-1, tokens, self.widths[-1])
-        weights = (q.transpose(1, 2) @ k.transpose(1, 2) + self.bias).softmax(-1)
+        qkv = self.qkv(x)
+        if not self.single:
+            qkv = qkv.reshape(-1, tokens, sum(self.widths))
+        q, k, v = qkv.split(self.widths, dim=-1)
+        q = self.dw(q.reshape(-1, self.side, self.side, KEY_DIM).permute(0, 3, 1, 2))
+        if self.single:
+            # Exported as one product that takes both transpositions and the bias along.
+            return torch.addmm(self.bias, q.reshape(KEY_DIM, tokens).t(), k.t()).softmax(-1) @ v  # type: ignore[no-any-return]
+        weights = (q.reshape(-1, KEY_DIM, tokens).transpose(1, 2) @ k.transpose(1, 2) + self.bias).softmax(-1)
         return (weights @ v).reshape(x.shape)  # type: ignore[no-any-return]
 
 
-class WindowHead(_Head):
-    """One attention head over a single window, in plain matrix products that take bias and transposition along."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(tokens, value_dim) in and out."""
-        q = torch.addmm(self.query.bias[:, None], self.query.weight, x.t())
-        q = self.dw(q.reshape(1, KEY_DIM, self.side, self.side)).reshape(KEY_DIM, -1)
-        return torch.addmm(self.bias, q.t(), self.key(x).t()).softmax(-1) @ self.value(x)  # type: ignore[no-any-return]
-
-
-class TokensLastHead(_Head):
-    """`WindowHead` on the transposed matrix."""
-
-    def _keep(self, weight: Tensor, bias: Tensor) -> None:
-        self.qkv = linear(weight, bias)
+class TokensLastHead(LeanHead):
+    """`LeanHead` over one window, on the transposed matrix."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(value_dim, tokens) in and out."""
@@ -188,8 +172,8 @@ class LeanAttention(nn.Module):
         self.value_dim = attn.value_dim
         single = single and self.count == 1
         self.tokens_last = single and source.window**2 <= TOKENS_LAST_UP_TO
-        head_type = TokensLastHead if self.tokens_last else WindowHead if single else WindowsHead
-        self.heads = nn.ModuleList(head_type(attn, head) for head in range(attn.num_heads))
+        head_type = TokensLastHead if self.tokens_last else LeanHead
+        self.heads = nn.ModuleList(head_type(attn, head, single=single) for head in range(attn.num_heads))
         self.proj = fold(cast(ConvNorm, attn.proj[1]))
 
     def forward(self, x: Tensor) -> Tensor:

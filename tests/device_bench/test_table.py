@@ -64,7 +64,7 @@ def test_a_failed_cell_is_a_row_with_its_reason(make_result: MakeResult) -> None
 def test_a_parity_that_failed_says_so_and_is_never_rounded_up(make_result: MakeResult) -> None:
     parity = Parity(engine="onnxruntime", passed=False, cosine=0.99999999, top1=0.97)
     (row,) = table.rows([make_result(parity=parity)])
-    assert "fail (0.9999999, 97.0%)" in table.cells(row)
+    assert "fail (0.9999999, 97.0 %)" in table.cells(row)
 
 
 @pytest.mark.parametrize("name", ["a|b", "a\\|b", "a\nb", 'a"b,c', "=1+1", "ﬀ", ""])

@@ -16,14 +16,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from evit_edge.models.checkpoint_keys import timm_key
-from evit_edge.models.checkpoints import Naming, load_into, read, save
+from evit_edge.models.checkpoints import Naming, State, load_into, read, save
 from evit_edge.models.efficientvit import CONFIGS, EfficientViT
 from evit_edge.models.errors import FileProblem, ModelUnavailable, Unsupported
 from evit_edge.models.spec import ModelRequest, find
 from evit_edge.models.zoo_efficientvit import read_header
 
 VARIANTS = sorted(CONFIGS)
-State = dict[str, Tensor]
 
 
 def model_of(name: str = "efficientvit_m0", *, img_size: int = 224, num_classes: int = 10, **more: Any) -> EfficientViT:
