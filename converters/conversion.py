@@ -128,6 +128,8 @@ def plan(
         raise Unsupported(f"a batch of {batch} is not possible", "choose 1 or more, or dynamic")
     if images < 1:
         raise Unsupported(f"parity cannot be checked on {images} images", "choose 1 or more")
+    if seed < 0:
+        raise Unsupported(f"a seed of {seed} is not possible", "choose 0 or more")
     for package in converter.requires:
         if importlib.util.find_spec(package) is None:
             raise MissingDependency(f"target {target} needs the package {package}", f"pip install {package}")

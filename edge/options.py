@@ -11,4 +11,4 @@ Artifacts = Annotated[list[Path], typer.Argument(metavar="ARTIFACT…", help="Fo
 Json = Annotated[bool, typer.Option("--json", help="Pure JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="On failure, also what the failing tool printed.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn at random.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of everything that is drawn at random.")]

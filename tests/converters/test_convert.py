@@ -95,6 +95,7 @@ def test_other_weights_are_another_key(conversion: Conversion) -> None:
         ({"target": "onnx", "precision": "int4"}, Unsupported, "choose fp32, fp16"),
         ({"target": "onnx", "batch": 0}, Unsupported, "batch of 0"),
         ({"target": "onnx", "images": 0}, Unsupported, "0 images"),
+        ({"target": "onnx", "seed": -1}, Unsupported, "seed of -1"),
         ({"target": "onnx", "options": {"opset": 9}}, Unsupported, "choose 18 to 23"),
         ({"target": "onnx", "options": {"dialect": "x"}}, Unsupported, "no option dialect"),
     ],
