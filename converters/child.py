@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -74,23 +74,42 @@ def run(command: Sequence[str], *, timeout_s: float) -> tuple[int | None, str]:
     # The interpreter's own folder first: converters call console scripts of the same environment by name.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     with tempfile.TemporaryFile() as log:
-        # The input stays open while this process lives: its end tells the child that this one is gone.
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env={**os.environ, "PATH": path},
-        )
+        child: subprocess.Popen[bytes] | None = None
+        code: int | None = None
         try:
-            code: int | None = child.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            code = None
+            with _interruption_put_off():
+                # The input stays open while this process lives: its end tells the child that this one is gone.
+                child = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    env={**os.environ, "PATH": path},
+                )
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = child.wait(timeout_s)
         finally:
-            _kill_group(child)
+            if child:
+                _kill_group(child)
         log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL_BYTES))
         return code, log.read().decode(errors="replace")
+
+
+@contextlib.contextmanager
+def _interruption_put_off() -> Iterator[None]:
+    """Ctrl-C in here counts at the end: in the middle of a start it would leave a process that nobody knows."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pending: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: pending.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pending:
+        signal.raise_signal(signal.SIGINT)
 
 
 def how_it_ended(code: int, tail: str) -> str:

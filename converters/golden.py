@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 Arrays = dict[str, "NDArray[Any]"]
 
 IMAGES: Final = "images"
-LARGE: Final = "large"
+# At 16 a deep model is chaotic: its own float32 answers were found 10 % off its float64 ones.
+LARGE_GAIN: Final = 4.0
 NOISE_COUNT: Final = 4
 BATCH: Final = 16
 
 
 def make(spec: ModelSpec, model: nn.Module, *, images: int, seed: int) -> Arrays:
-    """Ask the eager `model`: real images, uniform noise, an all-zero input, and noise 16 times too large."""
+    """Ask the eager `model`: real images, uniform noise, an all-zero input, and noise `LARGE_GAIN` times too large."""
     import numpy as np
 
     rng = np.random.default_rng(seed)
@@ -39,7 +40,7 @@ def make(spec: ModelSpec, model: nn.Module, *, images: int, seed: int) -> Arrays
         IMAGES: (spec.sample_pixels(images), 1.0),
         "noise": (rng.integers(0, 256, shape, dtype=np.uint8), 1.0),
         "zeros": (np.zeros((1, *shape[1:]), np.uint8), 0.0),
-        LARGE: (rng.integers(0, 256, shape, dtype=np.uint8), 16.0),
+        "large": (rng.integers(0, 256, shape, dtype=np.uint8), LARGE_GAIN),
     }
     arrays: Arrays = {}
     for group, (pixels, gain) in groups.items():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from ..models.errors import ParityFailed
 from . import golden
 from .artifact import Artifact, ParityRecord, ParityRow
-from .golden import IMAGES, LARGE
+from .golden import IMAGES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,33 +34,17 @@ class Execute(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limit:
-    """What the worst sample of a group must reach."""
+class Threshold:
+    """What the worst sample of a group of inputs must reach; the agreement counts on real images alone."""
 
     cosine: float
     relative_l2: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Threshold:
-    """The limits of a precision: for `large` inputs, for all others, and the agreement that real images need."""
-
-    usual: Limit
-    large: Limit
     top1: float
 
-    def limit(self, inputs: str) -> Limit:
-        """The limit for a group of inputs."""
-        return self.large if inputs == LARGE else self.usual
-
-
-_EXACT: Final = Limit(cosine=0.999_999, relative_l2=1e-3)
 
 THRESHOLDS: Final[Mapping[Precision, Threshold]] = {
-    "fp32": Threshold(usual=_EXACT, large=_EXACT, top1=1.0),
-    "fp16": Threshold(
-        usual=Limit(cosine=0.9995, relative_l2=3.2e-2), large=Limit(cosine=0.9, relative_l2=0.5), top1=0.97
-    ),
+    "fp32": Threshold(cosine=0.999_999, relative_l2=1e-3, top1=1.0),
+    "fp16": Threshold(cosine=0.9995, relative_l2=3.2e-2, top1=0.97),
 }
 
 
@@ -78,7 +62,6 @@ def compare(
     for want, got in zip(expected, actual, strict=True):
         if want.shape != got.shape:
             raise ParityFailed(f"{inputs}: the model gives {want.shape}, the artifact {got.shape}")
-    limit = threshold.limit(inputs)
     relative, cosine, max_abs = _distances(expected, actual)
     top1, top5 = (_agreement(expected[0], actual[0], k) for k in (1, 5))
     return ParityRow(
@@ -92,8 +75,8 @@ def compare(
         top5=top5,
         worst_index=int(relative.argmax()),
         passed=bool(
-            relative.max() <= limit.relative_l2
-            and cosine.min() >= limit.cosine
+            relative.max() <= threshold.relative_l2
+            and cosine.min() >= threshold.cosine
             and (inputs != IMAGES or top1 >= threshold.top1)
         ),
     )
@@ -162,7 +145,7 @@ def percent(share: float) -> str:
 def complaint(record: ParityRecord, precision: Precision) -> str:
     """One line for a verdict that failed: how far off, on which input, and what was needed."""
     worst = max((row for row in record.rows if not row.passed), key=lambda row: row.relative_l2)
-    need = THRESHOLDS[precision].limit(worst.inputs)
+    need = THRESHOLDS[precision]
     return (
         f"{worst.inputs}[{worst.worst_index}] is furthest off: "
         f"cosine {at_least(worst.cosine)} (needs ≥ {need.cosine:g}), "

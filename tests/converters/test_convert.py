@@ -236,7 +236,7 @@ def test_golden_values_come_back_as_they_went(demo: Artifact) -> None:
     assert feeds["images"]["image"].shape == (16, 3, 224, 224)
     assert feeds["images"]["image"].dtype == np.float32
     assert not feeds["zeros"]["image"].any()
-    assert np.abs(feeds["large"]["image"]).max() > 30
+    assert np.abs(feeds["large"]["image"]).max() > 3.9 * np.abs(feeds["noise"]["image"]).max()
     assert {group: output[0].shape[1] for group, output in outputs.items()} == dict.fromkeys(feeds, 10)
 
 
