@@ -23,12 +23,25 @@ class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
 
+class Quantization(_Record):
+    """What an integer q of a tensor stands for: scale · (q - zero_point)."""
+
+    scale: float
+    zero_point: int
+
+
 class TensorRecord(_Record):
-    """A named input or output of the artifact; null in `shape` is a dynamic batch."""
+    """A named input or output as the file has it; null in `shape` is a dynamic batch.
+
+    With the layout `nhwc` a 4-D tensor has its channels last where the model has them second; with a
+    quantization it holds integers where the model has float32. `tensors.py` goes from one to the other.
+    """
 
     name: str
     shape: tuple[int | None, ...]
     dtype: str
+    layout: Literal["nchw", "nhwc"] = "nchw"
+    quantization: Quantization | None = None
 
 
 class PreprocessRecord(_Record):

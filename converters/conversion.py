@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..models.spec import ModelSpec
-    from .artifact import Precision
+    from .artifact import Precision, TensorRecord
+
+    Tensors = tuple[TensorRecord, ...]
 
 CONVERTERS: Final = PluginKind(noun="target", package=__package__, prefix="to_", attribute="CONVERTER")
 
@@ -106,6 +108,9 @@ class Converter(Protocol):
 
     def precision_of(self, path: Path) -> str:
         """The precision found in the written file, by looking into it."""
+
+    def tensors_of(self, conversion: Conversion, path: Path) -> tuple[Tensors, Tensors]:
+        """The inputs and the outputs of the written file, in the model's order and under its names."""
 
 
 def plan(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +25,6 @@ from .artifact import (
     ModelRecord,
     ParityRecord,
     PreprocessRecord,
-    TensorRecord,
     digests_of,
     read,
     write_manifest,
@@ -114,8 +113,8 @@ def _write(conversion: Conversion, staging: Path, key: str, *, timeout_s: float)
         precision=conversion.precision,
         precision_found=answer["precision_found"],
         options=conversion.arguments,
-        inputs=tuple(_tensors(spec.inputs, conversion.batch)),
-        outputs=tuple(_tensors(spec.outputs, conversion.batch)),
+        inputs=answer["inputs"],
+        outputs=answer["outputs"],
         payload=answer["payload"],
         files=digests_of(staging),
         versions=conversion.versions,
@@ -157,11 +156,6 @@ def _model_record(spec: ModelSpec) -> ModelRecord:
         preprocess=PreprocessRecord(**asdict(spec.preprocess)),
         licence=spec.licence,
     )
-
-
-def _tensors(tensors: Sequence[Any], batch: int | None) -> Iterator[TensorRecord]:
-    for tensor in tensors:
-        yield TensorRecord(name=tensor.name, shape=(batch, *tensor.shape[1:]), dtype=tensor.dtype)
 
 
 def _record(folder: Path, **changes: ModelRecord | ParityRecord) -> None:

@@ -30,7 +30,7 @@ class Execute(Protocol):
     def __call__(
         self, folder: Path, feeds: Mapping[str, NDArray[Any]], *, runtime: str | None = None
     ) -> Sequence[NDArray[Any]]:
-        """Inputs by name, each (n, …), to outputs (n, …) in the manifest's order; `runtime` None is the target's."""
+        """The model's inputs by name, each (n, …), to its outputs (n, …); `runtime` None is the target's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

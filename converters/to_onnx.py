@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from ..models.errors import ConversionFailed, Unsupported
+from .artifact import TensorRecord
 from .conversion import Conversion, Converter
 
 if TYPE_CHECKING:
@@ -78,6 +79,16 @@ class OnnxConverter:
         }
         names = {frozenset(["FLOAT"]): "fp32", frozenset(["FLOAT16"]): "fp16"}
         return names.get(frozenset(kinds), "+".join(sorted(kinds)).lower() or "no float weights")
+
+    def tensors_of(
+        self, conversion: Conversion, path: Path
+    ) -> tuple[tuple[TensorRecord, ...], tuple[TensorRecord, ...]]:
+        """Those of the model, with the batch of the conversion: the file has the same at every precision."""
+        inputs, outputs = (
+            tuple(TensorRecord(name=t.name, shape=(conversion.batch, *t.shape[1:]), dtype=t.dtype) for t in tensors)
+            for tensors in (conversion.spec.inputs, conversion.spec.outputs)
+        )
+        return inputs, outputs
 
 
 def _example(conversion: Conversion) -> Any:

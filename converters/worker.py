@@ -12,7 +12,7 @@ from .conversion import CONVERTERS, Conversion, Converter
 
 
 def work(job: dict[str, Any]) -> dict[str, Any]:
-    """Write payload and `golden.npz` into `job["out"]`; returns the payload's name and the precision found in it."""
+    """Write payload and `golden.npz` into `job["out"]`; returns its name and what was found in it."""
     import torch
 
     # On a busy machine several threads wait for each other (measured: 50 times slower); one is the same everywhere.
@@ -37,7 +37,13 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
         raise ConversionFailed(
             f"{spec.name} to {conversion.target}: {type(error).__name__}: {_first_line(error)}"
         ) from error
-    return {"payload": payload.name, "precision_found": converter.precision_of(payload)}
+    inputs, outputs = converter.tensors_of(conversion, payload)
+    return {
+        "payload": payload.name,
+        "precision_found": converter.precision_of(payload),
+        "inputs": [record.model_dump() for record in inputs],
+        "outputs": [record.model_dump() for record in outputs],
+    }
 
 
 def _first_line(error: Exception) -> str:

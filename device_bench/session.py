@@ -25,7 +25,7 @@ class Session(Protocol):
     """An opened artifact."""
 
     def run(self, feeds: Feeds) -> list[NDArray[Any]]:
-        """Inputs by name, in the dtypes of the manifest; outputs in the manifest's order."""
+        """Inputs by name and outputs in the manifest's order, all in the manifest's dtypes and layouts."""
 
     def close(self) -> None:
         """Give back what the engine holds."""
@@ -65,7 +65,8 @@ def execute(
 ) -> list[NDArray[Any]]:
     """Run the artifact in `folder` on any number of samples, in a process of its own.
 
-    Each feed is (n, …), with the artifact's batch of any size; outputs are (n, …) in the manifest's order.
+    Each feed is the model's own input, float32 (n, …) with channels second, whatever layout, dtype and batch the
+    file has; outputs are the model's, float32 (n, …), in the manifest's order.
     `runtime` None is the target's default. Raises the child's own error, `BadArtifact`, or `DeviceFailed` if the
     engine crashes or takes over `timeout_s` seconds.
     """

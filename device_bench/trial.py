@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import BaseModel
 
-from ..converters import child, golden
+from ..converters import child, golden, tensors
 from ..converters.artifact import GOLDEN, Artifact, read
 from ..models.errors import EdgeError, MissingDependency, Unsupported
 from . import protocol
@@ -36,7 +36,8 @@ def timed(job: TimeJob) -> Timing:
     """Load, first inference, warm-up and samples, each with its own nanoseconds."""
     runtime, artifact = _prepare(job)
     _refuse_batch(job.batch, fixed=_fixed_batch(runtime, artifact))
-    source, feeds = _real_or_noise(artifact, batch=job.batch, seed=job.seed)
+    source, values = _real_or_noise(artifact, batch=job.batch, seed=job.seed)
+    feeds = _fed(runtime, artifact, values)
     effort = protocol.EFFORTS[job.effort]
     clock = time.perf_counter_ns
     start = clock()
@@ -67,7 +68,7 @@ def weighed(job: MemoryJob) -> Memory:
     runtime, artifact = _prepare(job)
     _refuse_batch(job.batch, fixed=_fixed_batch(runtime, artifact))
     # Not the images: reading them would raise the peak that the model has to exceed to be seen.
-    feeds = _noise(artifact, batch=job.batch, seed=job.seed)
+    feeds = _fed(runtime, artifact, _noise(artifact, batch=job.batch, seed=job.seed))
     before = _peak_bytes()
     session = runtime.open(artifact, threads=job.threads)
     for _ in range(MEMORY_RUNS):
@@ -84,12 +85,15 @@ def answered(job: OutputsJob) -> Done:
     runtime, artifact = _prepare(job)
     with np.load(job.inputs, allow_pickle=False) as file:
         arrays = [file[name] for name in file.files]
-    feeds = {
-        tensor.name: array.astype(tensor.dtype, copy=False)
-        for tensor, array in zip(artifact.manifest.inputs, arrays, strict=True)
-    }
+    values = {tensor.name: array for tensor, array in zip(artifact.manifest.inputs, arrays, strict=True)}
     session = runtime.open(artifact, threads=job.threads)
-    np.savez(job.outputs, *_run_in_chunks(session, feeds, batch=_fixed_batch(runtime, artifact)))
+    feeds = _fed(runtime, artifact, values)
+    answers = _run_in_chunks(session, feeds, batch=_fixed_batch(runtime, artifact))
+    if not runtime.original:
+        answers = [
+            tensors.to_model(record, part) for record, part in zip(artifact.manifest.outputs, answers, strict=True)
+        ]
+    np.savez(job.outputs, *answers)
     return Done()
 
 
@@ -110,6 +114,13 @@ def _prepare(job: TimeJob | MemoryJob | OutputsJob) -> tuple[Runtime, Artifact]:
     return runtime, artifact
 
 
+def _fed(runtime: Runtime, artifact: Artifact, values: Feeds) -> Feeds:
+    """The model's inputs as this engine takes them: the original as they are, the artifact as its file says."""
+    if runtime.original:
+        return values
+    return {record.name: tensors.to_file(record, values[record.name]) for record in artifact.manifest.inputs}
+
+
 def _fixed_batch(runtime: Runtime, artifact: Artifact) -> int | None:
     return None if runtime.original else artifact.manifest.inputs[0].shape[0]
 
@@ -126,7 +137,7 @@ def _real_or_noise(artifact: Artifact, *, batch: int, seed: int) -> tuple[Litera
     if not (artifact.folder / GOLDEN).exists():
         return "noise", noise
     images = golden.feeds(artifact)[golden.IMAGES]
-    return "images", {name: np.resize(images[name], array.shape).astype(array.dtype) for name, array in noise.items()}
+    return "images", {name: np.resize(images[name], array.shape) for name, array in noise.items()}
 
 
 def _noise(artifact: Artifact, *, batch: int, seed: int) -> Feeds:
@@ -134,10 +145,10 @@ def _noise(artifact: Artifact, *, batch: int, seed: int) -> Feeds:
 
     rng = np.random.default_rng(seed)
     feeds = {}
-    for tensor in artifact.manifest.inputs:
+    for record in artifact.manifest.inputs:
         # Only the batch can be None.
-        sizes = [size for size in tensor.shape[1:] if size is not None]
-        feeds[tensor.name] = rng.standard_normal((batch, *sizes), np.float32).astype(tensor.dtype, copy=False)
+        sizes = [size for size in tensors.model_shape(record)[1:] if size is not None]
+        feeds[record.name] = rng.standard_normal((batch, *sizes), np.float32)
     return feeds
 
 
