@@ -135,18 +135,18 @@ class LeanHead(nn.Module):
         self.register_buffer("bias", gathered.float())
 
     def forward(self, x: Tensor) -> Tensor:
-        """(windows · tokens, value_dim) in and out: channels last, so that no product transposes weights."""
+        """(windows, tokens, value_dim) in and out, (tokens, value_dim) with `single`.
+
+        Channels are last, so that no product transposes weights.
+        """
         tokens = self.side * self.side
-        qkv = self.qkv(x)
-        if not self.single:
-            qkv = qkv.reshape(-1, tokens, sum(self.widths))
-        q, k, v = qkv.split(self.widths, dim=-1)
+        q, k, v = self.qkv(x).split(self.widths, dim=-1)
         q = self.dw(q.reshape(-1, self.side, self.side, KEY_DIM).permute(0, 3, 1, 2))
         if self.single:
             # Exported as one product that takes both transpositions and the bias along.
             return torch.addmm(self.bias, q.reshape(KEY_DIM, tokens).t(), k.t()).softmax(-1) @ v  # type: ignore[no-any-return]
         weights = (q.reshape(-1, KEY_DIM, tokens).transpose(1, 2) @ k.transpose(1, 2) + self.bias).softmax(-1)
-        return (weights @ v).reshape(x.shape)  # type: ignore[no-any-return]
+        return weights @ v  # type: ignore[no-any-return]
 
 
 class TokensLastHead(LeanHead):
@@ -171,6 +171,7 @@ class LeanAttention(nn.Module):
         self.padding = self.count * source.window - source.resolution
         self.value_dim = attn.value_dim
         single = single and self.count == 1
+        self.single = single
         self.tokens_last = single and source.window**2 <= TOKENS_LAST_UP_TO
         head_type = TokensLastHead if self.tokens_last else LeanHead
         self.heads = nn.ModuleList(head_type(attn, head, single=single) for head in range(attn.num_heads))
@@ -178,7 +179,7 @@ class LeanAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, dim, resolution, resolution) in and out."""
-        axis = 0 if self.tokens_last else 1
+        axis = 0 if self.tokens_last else -1
         outputs: list[Tensor] = []
         for head, part in zip(self.heads, self._tokens(x).split(self.value_dim, dim=axis), strict=True):
             outputs.append(head(outputs[-1] + part if outputs else part))
@@ -186,7 +187,7 @@ class LeanAttention(nn.Module):
         return x + self.proj(y)  # type: ignore[no-any-return]
 
     def _tokens(self, x: Tensor) -> Tensor:
-        """The map as a matrix: (windows · tokens, dim), or (dim, tokens)."""
+        """The map as matrices: (windows, tokens, dim), or one (tokens, dim) or (dim, tokens) for a single window."""
         dim = x.shape[1]
         if self.tokens_last:
             return x.reshape(dim, -1)
@@ -196,7 +197,7 @@ class LeanAttention(nn.Module):
         if self.count > 1:
             # A window's row of tokens is contiguous here, so windows form by moving whole rows.
             x = x.reshape(-1, self.window, self.count, self.window * dim).permute(0, 2, 1, 3)
-        return x.reshape(-1, dim)
+        return x.reshape(-1, dim) if self.single else x.reshape(-1, self.window**2, dim)
 
     def _map(self, y: Tensor, x: Tensor) -> Tensor:
         """Undoes `_tokens`, for a result of the shape of `x`."""

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+Part = Literal["held_out", "training"]
+
 DIGIT_LABELS: Final = tuple("0123456789")
 HELD_OUT_EVERY: Final = 5
 DARKEST: Final = 16
 
 
-def digits(
-    part: Literal["held_out", "training"], preprocess: Preprocess
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def digits(part: Part, preprocess: Preprocess) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """The digits of one part, uint8 (n, size, size, 3), and their classes, int64 (n,).
 
     Held out is every fifth image of each class, in the data set's order: the split needs no random generator,
@@ -44,16 +44,17 @@ def digits(
     return pixels, data.target[chosen].astype(np.int64)
 
 
-def sample_digits(count: int, preprocess: Preprocess) -> NDArray[np.uint8]:
-    """The first `count` held-out digits, uint8 (count, size, size, 3); raises `Unsupported` if there are fewer."""
-    pixels, _ = digits("held_out", preprocess)
+def sample_digits(count: int, preprocess: Preprocess, *, part: Part = "held_out") -> NDArray[np.uint8]:
+    """The first `count` digits of a part, uint8 (count, size, size, 3); raises `Unsupported` if there are fewer."""
+    pixels, _ = digits(part, preprocess)
     if count > len(pixels):
-        raise Unsupported(f"there are {len(pixels)} held-out digits, not {count}", "ask for fewer images")
+        words = part.replace("_", "-")
+        raise Unsupported(f"there are {len(pixels)} {words} digits, not {count}", "ask for fewer images")
     return pixels[:count]
 
 
-def sample_photographs(count: int, preprocess: Preprocess) -> NDArray[np.uint8]:
-    """`count` crops of scikit-learn's two photographs, uint8 (count, size, size, 3).
+def sample_photographs(count: int, preprocess: Preprocess, *, part: Part = "held_out") -> NDArray[np.uint8]:
+    """`count` crops of scikit-learn's two photographs, uint8 (count, size, size, 3), others for each part.
 
     Crop k is the same whatever `count` is: an area of 10 to 100 %, a ratio of 3:4 to 4:3, anywhere.
     """
@@ -65,7 +66,7 @@ def sample_photographs(count: int, preprocess: Preprocess) -> NDArray[np.uint8]:
     crops = []
     for index in range(count):
         photograph = photographs[index % len(photographs)]
-        rng = np.random.default_rng(index)
+        rng = np.random.default_rng(index if part == "held_out" else [index, 1])
         area, ratio = rng.uniform(0.1, 1.0), np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
         side = (photograph.width * photograph.height * area) ** 0.5
         width = min(photograph.width, round(side * ratio**0.5))

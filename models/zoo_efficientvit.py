@@ -193,6 +193,7 @@ def _spec(
         weights_sha256=sha256,
         build=partial(build, complete),
         sample_pixels=partial(sample, preprocess=preprocess),
+        calibration_pixels=partial(sample, preprocess=preprocess, part="training"),
         deploy=_deploy,
         weights_known=_weights_known(request.name),
         published_top1=PUBLISHED_TOP1[request.name],

@@ -1,0 +1,74 @@
+"""Weights in fewer bits: float16, or int8 with one scale a channel, turned into floats when the file is opened."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from .graph import Graph, Operator, Scales, Tensor
+from .simplify import WEIGHTED
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# Smaller constants stay as they are: together they are few bytes, and biases carry much of the accuracy.
+SMALLEST: Final = 256
+INT8_MAX: Final = 127
+
+
+def compress(graph: Graph, kind: Literal["fp16", "w8"]) -> Graph:
+    """Replace the float constants by small ones with a DEQUANTIZE behind them, in place; `w8` only layers' weights."""
+    known: dict[Tensor, Operator] = {}
+    for operator in graph.operators:
+        for place, tensor in enumerate(operator.inputs):
+            if tensor is None or tensor.data is None or tensor.dtype != "float32" or tensor.data.size < SMALLEST:
+                continue
+            if kind == "w8" and not (operator.kind in WEIGHTED and place == 1):
+                continue
+            if tensor not in known:
+                small = int8_weight(tensor, channel_axis(operator)) if kind == "w8" else _half(tensor)
+                known[tensor] = Operator(
+                    kind="DEQUANTIZE",
+                    inputs=[small],
+                    outputs=[Tensor(name=f"{tensor.name}/float", shape=tensor.shape)],
+                    source=operator.source,
+                )
+            operator.inputs[place] = known[tensor].output
+    graph.operators = [*known.values(), *graph.operators]
+    return graph
+
+
+def channel_axis(operator: Operator) -> int:
+    """Where a layer's weights have their output channels."""
+    return 3 if operator.kind == "DEPTHWISE_CONV_2D" else 0
+
+
+def _half(tensor: Tensor) -> Tensor:
+    import numpy as np
+
+    assert tensor.data is not None
+    largest = np.finfo(np.float16).max
+    data = tensor.data.clip(-largest, largest).astype(np.float16)
+    return Tensor(name=tensor.name, shape=tensor.shape, dtype="float16", data=data)
+
+
+def int8_weight(tensor: Tensor, axis: int) -> Tensor:
+    """The constant in int8, symmetric, the largest magnitude of each slice along `axis` at 127."""
+    import numpy as np
+
+    assert tensor.data is not None
+    scale = weight_scale(tensor.data, axis)
+    spread = [-1 if place == axis else 1 for place in range(tensor.data.ndim)]
+    data = np.round(tensor.data / scale.reshape(spread)).clip(-INT8_MAX, INT8_MAX).astype(np.int8)
+    scales = Scales(scale=scale.astype(np.float32), zero_point=np.zeros(len(scale), np.int64), axis=axis)
+    return Tensor(name=tensor.name, shape=tensor.shape, dtype="int8", data=data, scales=scales)
+
+
+def weight_scale(data: NDArray[Any], axis: int) -> NDArray[Any]:
+    """float64 (channels,); a channel of zeros has the scale of one, which changes nothing."""
+    import numpy as np
+
+    others = tuple(place for place in range(data.ndim) if place != axis)
+    largest = np.abs(data.astype(np.float64)).max(axis=others)
+    scale: NDArray[Any] = np.where(largest > 0, largest, INT8_MAX) / INT8_MAX
+    # As the file will have it: numbers rounded by another scale would be off.
+    return scale.astype(np.float32).astype(np.float64)
