@@ -41,12 +41,25 @@ class Failure(_Record):
         return error_named(self.kind)(self.message, self.hint)
 
 
+class Placement(_Record):
+    """What `delegate` (null: none was wanted) runs of the file's nodes, in how many partitions: each costs a hand-over.
+
+    Only nodes of the main graph count; a partition is a run of nodes that the delegate does in one go.
+    """
+
+    delegate: str | None
+    nodes_taken: Annotated[int, Field(ge=0)]
+    nodes: Annotated[int, Field(ge=0)]
+    partitions: Annotated[int, Field(ge=0)]
+
+
 class Timing(_Record):
     """What one fresh process timed, in nanoseconds of a monotonic clock.
 
     `load_ns` opens the artifact, with the engine already imported; `first_ns` is the first inference;
     `warm_up_ns` are single inferences; each of `samples_ns` is a block of `block` inferences. `inputs` says what
-    was fed: `images` of the artifact, or `noise` (standard normal, from the session's seed).
+    was fed: `images` of the artifact, or `noise` (standard normal, from the session's seed). `placement` is null
+    where the engine has no delegates, or does not tell.
     """
 
     inputs: Literal["images", "noise"]
@@ -56,6 +69,7 @@ class Timing(_Record):
     warm_up_converged: bool
     block: Count
     samples_ns: Annotated[tuple[Nanoseconds, ...], Field(min_length=1)]
+    placement: Placement | None = None
 
 
 class Trial(_Record):

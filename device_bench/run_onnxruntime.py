@@ -40,6 +40,7 @@ class OnnxRuntime:
     """Opens `onnx` artifacts, all graph optimisations on."""
 
     requires: tuple[str, ...] = ("onnxruntime",)
+    label = "onnxruntime {version}"
     original = False
 
     def opens(self, target: str) -> bool:

@@ -48,6 +48,7 @@ class TorchRuntime:
     """Rebuilds the model, so it opens artifacts of every target."""
 
     requires: tuple[str, ...] = ("torch",)
+    label = "torch {version}"
     original = True
 
     def opens(self, target: str) -> bool:

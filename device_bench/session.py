@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 from ..converters.artifact import read
 from ..models.errors import FileProblem, Unsupported
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..converters.artifact import Artifact
+    from .result import Placement
 
 Feeds = Mapping[str, "NDArray[Any]"]
 
@@ -31,14 +32,24 @@ class Session(Protocol):
         """Give back what the engine holds."""
 
 
+@runtime_checkable
+class Delegating(Protocol):
+    """A session that may hand part of the model to a delegate."""
+
+    def placement(self) -> Placement | None:
+        """What the delegate took, None if the engine does not tell; slow, so asked outside of what is timed."""
+
+
 class Runtime(Protocol):
     """An engine: the plug-in `RUNTIME` of a file `run_*.py`.
 
-    `requires` are the modules that it imports. `original` says that it runs the model that the artifact was
+    `requires` are the modules that it imports, its own package first. `label` is what tables call it, with
+    `{version}` in the place of that package's version. `original` says that it runs the model that the artifact was
     made from instead of the artifact: what the artifact is compared with.
     """
 
     requires: tuple[str, ...]
+    label: str
     original: bool
 
     def opens(self, target: str) -> bool:

@@ -11,7 +11,9 @@ from statistics import median
 from typing import Final
 
 from ..converters.parity import at_least, percent
-from .result import Result
+from ..models.errors import MissingDependency, UnknownName
+from .result import Placement, Result
+from .session import RUNTIMES, Runtime
 from .statistics import latency, throughput
 
 MIB: Final = 2**20
@@ -31,6 +33,7 @@ class Row:
     Latency, load and first inference are medians over processes; the interval is the exact 95 % one of the
     median, None below six processes. `memory_mib` is what opening and running the model added to the peak of its
     process, `process_memory_mib` that whole peak. `target` is `original` for the model that artifacts were made from.
+    `engine` is the runtime's label with its version; `delegate_nodes` of the file's `nodes` went to `delegate`.
     """
 
     model: str
@@ -38,6 +41,11 @@ class Row:
     target: str
     precision: str
     runtime: str
+    engine: str
+    delegate: str | None
+    delegate_nodes: int | None
+    delegate_partitions: int | None
+    nodes: int | None
     threads: int
     batch: int
     parity_passed: bool | None
@@ -91,7 +99,7 @@ def cells(row: Row) -> list[str]:
         row.weights,
         row.target,
         row.precision,
-        row.runtime,
+        _engine_and_delegate(row),
         str(row.threads),
         str(row.batch),
         _parity(row),
@@ -110,9 +118,10 @@ def legend(results: Sequence[Result]) -> str:
     """What the figures mean, and a line for each device, day and effort they come from."""
     engines: dict[str, dict[str, None]] = {}
     for result in results:
-        version = result.device.versions.get(result.runtime, "")
-        engines.setdefault(_provenance(result), {})[f"{result.runtime} {version}".strip()] = None
-    return "\n".join([MEANING, *(f"{where}; {', '.join(sorted(found))}" for where, found in engines.items())])
+        engines.setdefault(_provenance(result), {})[_package_and_label(result)[0]] = None
+    delegates = sorted({found.delegate for found in map(_placement, results) if found and found.delegate})
+    meaning = "; ".join([MEANING, *(f"{name} n/m: nodes it runs of all in the file" for name in delegates)])
+    return "\n".join([meaning, *(f"{where}; {', '.join(sorted(found))}" for where, found in engines.items())])
 
 
 def narrow(results: Sequence[Result]) -> tuple[str, list[str], list[list[str]]]:
@@ -152,12 +161,18 @@ def _row(result: Result) -> Row:
     timings = [trial.timing for trial in result.trials]
     headline = latency([[ns / timing.block for ns in timing.samples_ns] for timing in timings])
     interval = headline.interval_ns if headline else None
+    placement = _placement(result)
     return Row(
         model=result.model,
         weights=result.weights,
         target=result.target or "original",
         precision=result.precision,
         runtime=result.runtime,
+        engine=_package_and_label(result)[1],
+        delegate=placement.delegate if placement else None,
+        delegate_nodes=placement.nodes_taken if placement else None,
+        delegate_partitions=placement.partitions if placement else None,
+        nodes=placement.nodes if placement else None,
         threads=result.threads,
         batch=result.batch,
         parity_passed=result.parity.passed if result.parity else None,
@@ -178,6 +193,23 @@ def _row(result: Result) -> Row:
     )
 
 
+def _package_and_label(result: Result) -> tuple[str, str]:
+    """The runtime's package and its label, each with the version that was measured, if it is known."""
+    try:
+        runtime: Runtime = RUNTIMES.load(result.runtime)
+        package, label = runtime.requires[0].replace("_", "-"), runtime.label
+    except (UnknownName, MissingDependency):
+        # Measured where there are other plug-ins than here.
+        package, label = result.runtime, f"{result.runtime} {{version}}"
+    version = f" {result.device.versions[package]}" if package in result.device.versions else ""
+    return f"{package}{version}", label.replace(" {version}", version)
+
+
+def _placement(result: Result) -> Placement | None:
+    # The same in every process: it follows from the file, the engine and the machine.
+    return next((trial.timing.placement for trial in result.trials if trial.timing.placement), None)
+
+
 def _provenance(result: Result) -> str:
     device = result.device
     kind = ", virtualised" if device.virtualised else ""
@@ -186,6 +218,10 @@ def _provenance(result: Result) -> str:
         f"{device.memory_bytes / GIB:.0f} GiB{kind}, {device.os}, Python {device.python}; "
         f"{result.started:%Y-%m-%d}, effort {result.effort}"
     )
+
+
+def _engine_and_delegate(row: Row) -> str:
+    return f"{row.engine}, {row.delegate} {row.delegate_nodes}/{row.nodes}" if row.delegate else row.engine
 
 
 def _parity(row: Row) -> str:

@@ -23,7 +23,7 @@ from ..models.errors import EdgeError, MissingDependency, Unsupported
 from . import protocol
 from .job import JOB, Done, MemoryJob, OutputsJob, Reply, TimeJob
 from .result import Failure, Memory, Timing
-from .session import RUNTIMES, Feeds, Runtime, Session
+from .session import RUNTIMES, Delegating, Feeds, Runtime, Session
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,6 +51,7 @@ def timed(job: TimeJob) -> Timing:
     warm = protocol.warm_up(session.run, feeds, clock=clock, cap_ns=effort.warm_up_cap_ns)
     block = protocol.block_size(median(warm.calls_ns))
     samples = protocol.sample(session.run, feeds, block=block, effort=effort, clock=clock)
+    placement = session.placement() if isinstance(session, Delegating) else None
     session.close()
     return Timing(
         inputs=source,
@@ -60,6 +61,7 @@ def timed(job: TimeJob) -> Timing:
         warm_up_converged=warm.converged,
         block=block,
         samples_ns=tuple(samples),
+        placement=placement,
     )
 
 

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -135,6 +135,21 @@ def make_artifact(tmp_path: Path) -> MakeArtifact:
         if payload is not None:
             (folder / "model.onnx").write_bytes(payload)
         write_manifest(folder, manifest(folder, batch=batch, **changes))
+        return read(folder)
+
+    return make
+
+
+@pytest.fixture
+def make_tflite(tmp_path: Path) -> MakeArtifact:
+    """Make an artifact of the target tflite from the bytes of its file and the records of its tensors."""
+
+    def make(content: bytes, *, inputs: Sequence[TensorRecord], outputs: Sequence[TensorRecord]) -> Artifact:
+        folder = tmp_path / "tflite"
+        folder.mkdir()
+        (folder / "model.tflite").write_bytes(content)
+        known = {"target": "tflite", "payload": "model.tflite", "inputs": tuple(inputs), "outputs": tuple(outputs)}
+        write_manifest(folder, manifest(folder, batch=None, **known))
         return read(folder)
 
     return make

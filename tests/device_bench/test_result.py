@@ -20,6 +20,7 @@ from evit_edge.device_bench.result import (
     Failure,
     Memory,
     Parity,
+    Placement,
     Result,
     Timing,
     Trial,
@@ -47,6 +48,14 @@ timings = st.builds(
     warm_up_converged=st.booleans(),
     block=counts,
     samples_ns=st.lists(nanoseconds, min_size=1, max_size=5).map(tuple),
+    placement=st.none()
+    | st.builds(
+        Placement,
+        delegate=st.none() | st.text(),
+        nodes_taken=nanoseconds,
+        nodes=nanoseconds,
+        partitions=nanoseconds,
+    ),
 )
 devices = st.builds(
     DeviceInfo,
@@ -255,3 +264,13 @@ def test_dates_keep_their_instant(tmp_path: Path, make_result: MakeResult) -> No
     started = datetime(2025, 1, 1, 12, tzinfo=UTC) + timedelta(microseconds=1)
     append(tmp_path / "results.jsonl", make_result(started=started))
     assert read(tmp_path / "results.jsonl")[0].started == started
+
+
+def test_a_line_from_before_placements_were_recorded_is_read(tmp_path: Path, make_result: MakeResult) -> None:
+    path = tmp_path / "results.jsonl"
+    line = make_result().model_dump(mode="json", by_alias=True)
+    for trial in line["trials"]:
+        del trial["timing"]["placement"]
+    path.write_text(json.dumps(line) + "\n")
+    assert read(path) == [make_result()]
+    jsonschema.validate(line, schema())

@@ -8,11 +8,12 @@ from dataclasses import fields
 import pytest
 
 from evit_edge.device_bench import table
-from evit_edge.device_bench.result import Failure, Memory, Parity
+from evit_edge.device_bench.result import Failure, Memory, Parity, Placement
 from evit_edge.device_bench.table import Row
 
-from .conftest import MakeResult, make_trial
+from .conftest import DEVICE, MakeResult, make_trial
 
+TFLITE = DEVICE.model_copy(update={"versions": {"ai-edge-litert": "2.1.0", "tflite-runtime": "2.14.0"}})
 ORIGINAL = {"target": None, "artifact_digest": None, "size_bytes": None, "parity": None, "runtime": "torch"}
 
 
@@ -111,3 +112,46 @@ def test_a_screen_shows_once_what_all_rows_share(make_result: MakeResult) -> Non
     assert "batch" not in headings
     assert [line[headings.index("threads")] for line in lines] == ["1", "2"]
     assert table.narrow([]) == ("", table.columns(), [])
+
+
+@pytest.mark.parametrize(
+    ("runtime", "placement", "says"),
+    [
+        (
+            "litert",
+            Placement(delegate="XNNPACK", nodes_taken=430, nodes=433, partitions=2),
+            "LiteRT 2.1.0, XNNPACK 430/433",
+        ),
+        ("litert", None, "LiteRT 2.1.0"),
+        (
+            "tflite",
+            Placement(delegate="XNNPACK", nodes_taken=0, nodes=9, partitions=0),
+            "tflite-runtime 2.14.0, XNNPACK 0/9",
+        ),
+        (
+            "tflite_builtin",
+            Placement(delegate=None, nodes_taken=0, nodes=9, partitions=0),
+            "tflite-runtime 2.14.0, no XNNPACK",
+        ),
+        ("onnxruntime", None, "onnxruntime"),
+        ("of_another_time", None, "of_another_time"),
+    ],
+)
+def test_an_engine_is_named_with_its_version_and_its_delegates_share(
+    make_result: MakeResult, runtime: str, placement: Placement | None, says: str
+) -> None:
+    result = make_result(runtime=runtime, device=TFLITE, trials=(make_trial(), make_trial(1, placement=placement)))
+    (row,) = table.rows([result])
+    assert table.cells(row)[table.columns().index("runtime")] == says
+    assert row.runtime == runtime
+    assert row.nodes == (placement and placement.nodes)
+    assert row.delegate_partitions == (placement and placement.partitions)
+
+
+def test_the_legend_explains_a_delegates_share_where_there_is_one(make_result: MakeResult) -> None:
+    placement = Placement(delegate="XNNPACK", nodes_taken=430, nodes=433, partitions=2)
+    delegated = make_result(runtime="litert", device=TFLITE, trials=(make_trial(placement=placement),))
+    meaning, where = table.legend([delegated, make_result(runtime="litert_builtin", device=TFLITE)]).splitlines()
+    assert "XNNPACK n/m: nodes" in meaning
+    assert where.endswith("; ai-edge-litert 2.1.0")
+    assert "XNNPACK" not in table.legend([make_result()])
