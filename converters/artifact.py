@@ -96,7 +96,7 @@ class ParityRecord(_Record):
 
 
 class Manifest(_Record):
-    """`artifact.json`: published as `docs/artifact.schema.json`."""
+    """`artifact.json`: published as `docs/artifact.schema.json`; `notes` are what the converter had to say."""
 
     schema_: Literal[1] = Field(default=1, alias="schema")
     key: str
@@ -111,6 +111,7 @@ class Manifest(_Record):
     files: dict[str, str]
     versions: dict[str, str]
     created: str
+    notes: tuple[str, ...] = ()
     parity: ParityRecord | None = None
 
 

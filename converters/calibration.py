@@ -29,6 +29,11 @@ class Calibration:
     count: int
     sha256: str
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What stands in the manifest: how many images, and which by their content."""
+        return {"count": self.count, "sha256": self.sha256}
+
     def pixels(self, spec: ModelSpec) -> Iterator[NDArray[np.uint8]]:
         """The images, one by one, resized and cropped as the model wants them: uint8 (size, size, 3)."""
         if self.source is None:

@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -15,8 +15,11 @@ from ..models import errors
 from ..models.errors import MissingDependency, Unsupported
 from ..models.plugins import PluginKind
 from . import artifact
+from .calibration import Calibration, choose
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import nn
 
     from ..models.spec import ModelSpec
@@ -29,7 +32,10 @@ CONVERTERS: Final = PluginKind(noun="target", package=__package__, prefix="to_",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversion:
-    """One conversion, fully decided: `batch` None is dynamic, `options` are the target's own."""
+    """One conversion, fully decided: `batch` None is dynamic, `options` are the target's own.
+
+    `calibration` are the images for a precision that needs some.
+    """
 
     spec: ModelSpec
     target: str
@@ -38,6 +44,7 @@ class Conversion:
     images: int = 32
     seed: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Calibration | None = None
 
     @property
     def folder_name(self) -> str:
@@ -45,7 +52,9 @@ class Conversion:
         spec = self.spec
         batch = {None: "-bdynamic", 1: ""}.get(self.batch, f"-b{self.batch}")
         size = f"{spec.request.img_size}px"
-        return f"{spec.name}-{spec.weights_name}-{size}-{self.target}-{self.precision}{batch}"
+        defaults: Mapping[str, Any] = CONVERTERS.load(self.target).options
+        own = "".join(f"-{name}-{value}" for name, value in self.options.items() if value != defaults[name])
+        return f"{spec.name}-{spec.weights_name}-{size}-{self.target}-{self.precision}{batch}{own}"
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -56,8 +65,15 @@ class Conversion:
             "batch": self.batch,
             "images": self.images,
             "seed": self.seed,
+            "calibration": self.calibration and self.calibration.identity,
             **self.options,
         }
+
+    def calibration_feeds(self) -> Iterator[NDArray[np.float32]]:
+        """The model's inputs to calibrate with, one by one: float32 (1, channels, height, width)."""
+        if self.calibration is None:
+            raise Unsupported(f"{self.precision} needs images to calibrate with")
+        return self.calibration.feeds(self.spec)
 
     @property
     def versions(self) -> dict[str, str]:
@@ -93,6 +109,10 @@ class Converter(Protocol):
         """What it writes unless asked otherwise."""
 
     @property
+    def calibrated(self) -> tuple[Precision, ...]:
+        """The precisions that need images to calibrate with."""
+
+    @property
     def requires(self) -> tuple[str, ...]:
         """Packages it needs; their versions are part of the artifact's key."""
 
@@ -103,8 +123,8 @@ class Converter(Protocol):
     def check(self, conversion: Conversion) -> None:
         """Raises `Unsupported` for options that cannot be met, before any work."""
 
-    def convert(self, module: nn.Module, conversion: Conversion, out: Path) -> None:
-        """Write `out` from the deploy graph; runs in a child process."""
+    def convert(self, model: nn.Module, conversion: Conversion, out: Path) -> Sequence[str]:
+        """Write `out` from the eager model, and say in lines what was not as expected; runs in a child process."""
 
     def precision_of(self, path: Path) -> str:
         """The precision found in the written file, by looking into it."""
@@ -122,6 +142,8 @@ def plan(
     images: int = 32,
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
+    calibrate: Path | None = None,
+    calibration_images: int = 128,
 ) -> Conversion:
     """A conversion with every default filled in; raises `UnknownName`, `Unsupported` or `MissingDependency`."""
     converter: Converter = CONVERTERS.load(target)
@@ -129,16 +151,13 @@ def plan(
         raise Unsupported(f"{target} has no precision {precision!r}", f"choose {', '.join(converter.precisions)}")
     if foreign := set(options or {}) - set(converter.options):
         raise Unsupported(f"target {target} has no option {', '.join(sorted(foreign))}")
-    if batch is not None and batch < 1:
-        raise Unsupported(f"a batch of {batch} is not possible", "choose 1 or more, or dynamic")
-    if images < 1:
-        raise Unsupported(f"parity cannot be checked on {images} images", "choose 1 or more")
-    if seed < 0:
-        raise Unsupported(f"a seed of {seed} is not possible", "choose 0 or more")
+    _check_numbers(batch=batch, images=images, seed=seed)
     for package in converter.requires:
         if importlib.util.find_spec(package) is None:
             raise MissingDependency(f"target {target} needs the package {package}", f"pip install {package}")
     chosen: Precision = precision or converter.default_precision
+    if calibrate is not None and chosen not in converter.calibrated:
+        raise Unsupported(f"{target} {chosen} needs no images to calibrate with", "leave --calibrate out")
     conversion = Conversion(
         spec=spec,
         target=target,
@@ -147,9 +166,31 @@ def plan(
         images=images,
         seed=seed,
         options={**converter.options, **(options or {})},
+        calibration=choose(calibrate, calibration_images) if chosen in converter.calibrated else None,
     )
     converter.check(conversion)
     return conversion
+
+
+def _check_numbers(*, batch: int | None, images: int, seed: int) -> None:
+    if batch is not None and batch < 1:
+        raise Unsupported(f"a batch of {batch} is not possible", "choose 1 or more, or dynamic")
+    if images < 1:
+        raise Unsupported(f"parity cannot be checked on {images} images", "choose 1 or more")
+    if seed < 0:
+        raise Unsupported(f"a seed of {seed} is not possible", "choose 0 or more")
+
+
+def options_of(targets: Sequence[str], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What each target gets of the options that are given (not None); raises `Unsupported` for one that none has."""
+    known: dict[str, Mapping[str, Any]] = {target: CONVERTERS.load(target).options for target in targets}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    for name in chosen:
+        if not any(name in options for options in known.values()):
+            raise Unsupported(f"--{name} means nothing to {', '.join(targets)}")
+    return {
+        target: {name: value for name, value in chosen.items() if name in options} for target, options in known.items()
+    }
 
 
 def _code_digest() -> str:

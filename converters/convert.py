@@ -115,6 +115,7 @@ def _write(conversion: Conversion, staging: Path, key: str, *, timeout_s: float)
         options=conversion.arguments,
         inputs=answer["inputs"],
         outputs=answer["outputs"],
+        notes=answer["notes"],
         payload=answer["payload"],
         files=digests_of(staging),
         versions=conversion.versions,
@@ -134,6 +135,7 @@ def _ask_worker(conversion: Conversion, staging: Path, *, timeout_s: float) -> d
         "images": conversion.images,
         "seed": conversion.seed,
         "options": dict(conversion.options),
+        "calibration": conversion.calibration and asdict(conversion.calibration),
         "out": str(staging.resolve()),
     }
     try:

@@ -45,6 +45,9 @@ class Threshold:
 THRESHOLDS: Final[Mapping[Precision, Threshold]] = {
     "fp32": Threshold(cosine=0.999_999, relative_l2=1e-3, top1=1.0),
     "fp16": Threshold(cosine=0.9995, relative_l2=3.2e-2, top1=0.97),
+    "w8": Threshold(cosine=0.5, relative_l2=1, top1=0),
+    "int8": Threshold(cosine=0.5, relative_l2=1, top1=0),
+    "w8a16": Threshold(cosine=0.5, relative_l2=1, top1=0),
 }
 
 

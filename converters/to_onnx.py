@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -28,6 +28,7 @@ class OnnxConverter:
     suffix: ClassVar[str] = "onnx"
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16")
     default_precision: ClassVar[Precision] = "fp32"
+    calibrated: ClassVar[tuple[Precision, ...]] = ()
     requires: ClassVar[tuple[str, ...]] = ("onnx", "onnxscript", "onnxruntime")
     options: ClassVar[Mapping[str, Any]] = {"opset": OPSETS[0]}
 
@@ -39,12 +40,13 @@ class OnnxConverter:
                 f"choose {OPSETS[0]} to {OPSETS[-1]}",
             )
 
-    def convert(self, module: nn.Module, conversion: Conversion, out: Path) -> None:
-        """Write `out`; raises `ConversionFailed`."""
+    def convert(self, model: nn.Module, conversion: Conversion, out: Path) -> Sequence[str]:
+        """Write `out` from the deploy graph; raises `ConversionFailed`."""
         import onnx
         import torch
 
         spec = conversion.spec
+        module = spec.deploy(model, conversion.batch)
         half = conversion.precision == "fp16"
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
@@ -66,6 +68,7 @@ class OnnxConverter:
         _describe(proto, conversion)
         onnx.checker.check_model(proto, full_check=True)
         onnx.save_model(proto, out)
+        return ()
 
     def precision_of(self, path: Path) -> str:
         """From the weights in the file: `fp32`, `fp16`, or the mixture of element types that it holds."""

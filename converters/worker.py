@@ -8,6 +8,7 @@ from typing import Any
 from ..models.errors import ConversionFailed, EdgeError, FileProblem, ModelUnavailable
 from ..models.spec import ModelRequest, find
 from . import child, golden
+from .calibration import Calibration
 from .conversion import CONVERTERS, Conversion, Converter
 
 
@@ -22,13 +23,14 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
         raise ModelUnavailable(f"the weights of {spec.name} changed while they were being converted")
     converter: Converter = CONVERTERS.load(job["target"])
     fields = ("target", "precision", "batch", "images", "seed", "options")
-    conversion = Conversion(spec=spec, **{name: job[name] for name in fields})
+    calibration = job["calibration"] and Calibration(**job["calibration"])
+    conversion = Conversion(spec=spec, calibration=calibration, **{name: job[name] for name in fields})
     out = Path(job["out"])
     payload = out / f"model.{converter.suffix}"
     model = spec.build()
     try:
         golden.save(out, golden.make(spec, model, images=conversion.images, seed=conversion.seed))
-        converter.convert(spec.deploy(model, conversion.batch), conversion, payload)
+        notes = converter.convert(model, conversion, payload)
     except EdgeError:
         raise
     except OSError as error:
@@ -43,6 +45,7 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
         "precision_found": converter.precision_of(payload),
         "inputs": [record.model_dump() for record in inputs],
         "outputs": [record.model_dump() for record in outputs],
+        "notes": list(notes),
     }
 
 

@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from ..converters import artifact
 from ..converters.artifact import Artifact, Manifest
 from ..converters.tflite import metadata
 from ..models.errors import BadArtifact, FileProblem
+
+TARGET: Final = "tflite"
 
 
 @contextmanager
@@ -33,13 +36,13 @@ def opened(path: Path) -> Iterator[Artifact]:
 
 def _unfolded(path: Path, folder: Path) -> Artifact:
     card = metadata.read(path)
-    payload = folder / "model.tflite"
+    payload = folder / f"model.{TARGET}"
     try:
         shutil.copyfile(path, payload)
         manifest = Manifest(
-            key=card.extra.get("conversion_key", ""),
+            key=card.extra.get("manifest_key", ""),
             model=card.model,
-            target="tflite",
+            target=TARGET,
             precision=card.precision,
             precision_found=card.precision,
             options={},

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 def convert(
     model: Annotated[str, typer.Argument(help="A name from `evit-edge models`.")],
-    target: Annotated[list[str], typer.Option(help="What to write; give it again for another: onnx.")],
-    precision: Annotated[str | None, typer.Option(help="fp32 (default) or fp16.")] = None,
+    target: Annotated[list[str], typer.Option(help="What to write; give it again for another: onnx, tflite.")],
+    precision: Annotated[
+        str | None, typer.Option(help="fp32 (default) or fp16; tflite also has w8, int8 and w8a16.")
+    ] = None,
     weights: Annotated[
         str | None, typer.Option(help="imagenet (default, downloaded), demo, random, or a checkpoint file.")
     ] = None,
@@ -30,6 +32,20 @@ def convert(
     num_classes: Annotated[int | None, typer.Option(help="Must be what the weights have.")] = None,
     batch: Annotated[str, typer.Option(help="A fixed batch, or dynamic.")] = "1",
     opset: Annotated[int | None, typer.Option(help="ONNX operator set, 18 (default) to 23.")] = None,
+    via: Annotated[
+        str | None, typer.Option(help="TFLite: direct, onnx2tf, or auto (default): direct where it can.")
+    ] = None,
+    io: Annotated[str | None, typer.Option(help="TFLite: layout of images, nhwc (default) or nchw.")] = None,
+    input: Annotated[
+        str | None, typer.Option(help="TFLite int8: inputs and outputs as float (default), int8 or uint8.")
+    ] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            help="Images for int8 and w8a16: a folder, or .npz with `images`. The model's samples if not given."
+        ),
+    ] = None,
+    calibration_images: Annotated[int, typer.Option(help="How many of them at most.")] = 128,
     parity_images: Annotated[int, typer.Option(help="Real images that the gate compares.")] = 32,
     out: Annotated[Path, typer.Option(help="Where the artifact's folder goes.")] = Path("artifacts"),
     timeout: Annotated[float, typer.Option(help="Seconds that a converter may take.")] = 900,
@@ -41,15 +57,23 @@ def convert(
     """Turn a model into a checked artifact: converted in a child process, proven against the original, then written."""
     from functools import partial
 
-    from ..converters.conversion import plan
+    from ..converters.conversion import options_of, plan
     from ..models.spec import ModelRequest
 
     spec = _find(ModelRequest(name=model, weights=weights, img_size=img_size, num_classes=num_classes), quiet=quiet)
-    options = {} if opset is None else {"opset": opset}
     asked = partial(
-        plan, spec, precision=precision, batch=_batch(batch), images=parity_images, seed=seed, options=options
+        plan,
+        spec,
+        precision=precision,
+        batch=_batch(batch),
+        images=parity_images,
+        seed=seed,
+        calibrate=calibrate,
+        calibration_images=calibration_images,
     )
-    plans = [asked(name) for name in dict.fromkeys(target)]
+    options = {"opset": opset, "via": via, "io": io, "input": input}
+    targets = list(dict.fromkeys(target))
+    plans = [asked(name, options=own) for name, own in options_of(targets, options).items()]
     outcomes = [_make(conversion, out, timeout_s=timeout, quiet=quiet) for conversion in plans]
     if len(outcomes) == 1 and isinstance(outcomes[0], EdgeError):
         raise outcomes[0]
@@ -114,6 +138,8 @@ def _describe(artifact: Artifact) -> None:
     from . import show
 
     manifest = artifact.manifest
+    for remark in manifest.notes:
+        show.note(remark)
     taken = ", ".join(f"{tensor.name} {_shape(tensor.shape)}" for tensor in manifest.inputs)
     show.line(f"{artifact.folder}")
     show.line(

@@ -11,17 +11,20 @@ from .options import Json
 
 
 def predict(
-    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="A folder that `convert` wrote.")],
+    artifact: Annotated[
+        Path, typer.Argument(metavar="ARTIFACT", help="A folder that `convert` wrote, or the .tflite file alone.")
+    ],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Pictures in any format that Pillow reads.")],
     runtime: Annotated[str | None, typer.Option(help="The engine; the target's own if not given.")] = None,
     json: Json = False,
 ) -> None:
     """The five likeliest classes of each picture, from nothing but the artifact."""
-    from ..converters.artifact import read
     from ..device_bench.predict import classify
+    from ..device_bench.standalone import opened
     from . import show
 
-    answers = classify(read(artifact), images, runtime=runtime)
+    with opened(artifact) as known:
+        answers = classify(known, images, runtime=runtime)
     if json:
         show.json(
             [

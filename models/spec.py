@@ -87,8 +87,9 @@ class ModelSpec:
 
     `request` is complete (no None) and finds this same spec again, in another process too. `weights_sha256`
     is the digest of the weights' file. `sample_pixels(n)` gives n real images the model can be tried on,
-    uint8 (n, size, size, 3); `calibration_pixels(n)` gives others, for a quantizer to look at. `deploy(module, batch)` gives an equal but leaner module for a batch (None: any);
-    that one is converted, and checked against the first. `weights_known` are the names that `request.weights`
+    uint8 (n, size, size, 3); `calibration_pixels(n)` gives others, for a quantizer to look at.
+    `deploy(module, batch)` gives an equal but leaner module for a batch (None: any); that one is converted, and
+    checked against the first. `weights_known` are the names that `request.weights`
     can have beside a file, `published_top1` is the authors' own accuracy on ImageNet in per cent.
     """
 

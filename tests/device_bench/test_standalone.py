@@ -66,8 +66,9 @@ def test_what_the_file_says_is_in_the_manifest(alone: Path) -> None:
     with opened(alone) as artifact:
         manifest = artifact.manifest
     assert (manifest.model.name, manifest.model.labels) == ("linear", linear_file.LABELS)
-    assert manifest.key == linear_file.EXTRA["conversion_key"]
+    assert manifest.key == linear_file.EXTRA["manifest_key"]
     assert (manifest.inputs, manifest.outputs) == ((linear_file.INPUT,), (linear_file.OUTPUT,))
+    assert (manifest.target, manifest.precision, manifest.precision_found) == ("tflite", "fp32", "fp32")
     assert manifest.parity is None
 
 

@@ -1,0 +1,139 @@
+"""Target `tflite`: written directly, or by onnx2tf where the direct writer lacks an operator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from ..models.errors import ConversionFailed, MissingDependency, Unsupported
+from .artifact import TensorRecord
+from .conversion import Conversion, Converter
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from .artifact import Precision
+
+CHOICES: Final = {"via": ("auto", "direct", "onnx2tf"), "io": ("nhwc", "nchw"), "input": ("float", "int8", "uint8")}
+
+
+class TfliteConverter:
+    """`via` is the way to the file, `io` the layout of its inputs, `input` the dtype at its edges (`int8` only)."""
+
+    suffix: ClassVar[str] = "tflite"
+    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "w8", "int8", "w8a16")
+    default_precision: ClassVar[Precision] = "fp32"
+    calibrated: ClassVar[tuple[Precision, ...]] = ("int8", "w8a16")
+    requires: ClassVar[tuple[str, ...]] = ("ai_edge_litert",)
+    options: ClassVar[Mapping[str, Any]] = {"via": "auto", "io": "nhwc", "input": "float"}
+
+    def check(self, conversion: Conversion) -> None:
+        """Raises `Unsupported` for a choice that does not exist or does not fit, `MissingDependency` for a way."""
+        for name, choices in CHOICES.items():
+            if conversion.options[name] not in choices:
+                raise Unsupported(f"--{name} {conversion.options[name]} is not known", f"choose {', '.join(choices)}")
+        if conversion.options["input"] != "float" and conversion.precision != "int8":
+            raise Unsupported(
+                f"--input {conversion.options['input']} needs integers inside, not {conversion.precision}",
+                "add --precision int8",
+            )
+        if conversion.precision == "w8a16" and conversion.options["via"] == "direct":
+            raise Unsupported("the direct writer has no w8a16", "take --via onnx2tf, or int8")
+        if conversion.precision == "w8a16" or conversion.options["via"] == "onnx2tf":
+            _require_onnx2tf()
+
+    def convert(self, model: nn.Module, conversion: Conversion, out: Path) -> Sequence[str]:
+        """Write `out`, and say which way it went if that was not the first choice; raises `ConversionFailed`."""
+        from .tflite.lowering import NotLowered
+
+        notes: list[str] = []
+        via = conversion.options["via"]
+        if via == "auto" and conversion.precision == "w8a16":
+            via = "onnx2tf"
+            notes.append("w8a16 goes by way of onnx2tf: the direct writer has no int16 activations")
+        if via != "onnx2tf":
+            try:
+                _write_directly(model, conversion, out)
+            except NotLowered as error:
+                if via == "direct":
+                    raise ConversionFailed(error.message, "try --via onnx2tf") from error
+                notes.append(f"by way of onnx2tf: {error.message}")
+                via = "onnx2tf"
+        if via == "onnx2tf":
+            _write_by_onnx2tf(model, conversion, out, why=notes)
+        _describe(conversion, out)
+        return notes
+
+    def precision_of(self, path: Path) -> str:
+        """From the weights' dtypes and the arithmetic's, weighed by weights and by MACs."""
+        from .tflite import inspection
+
+        return inspection.precision_of(path)
+
+    def tensors_of(
+        self, conversion: Conversion, path: Path
+    ) -> tuple[tuple[TensorRecord, ...], tuple[TensorRecord, ...]]:
+        """Those of the file's signature."""
+        from .tflite import inspection
+
+        spec, layout = conversion.spec, conversion.options["io"]
+        return (
+            inspection.tensors(path, [t.name for t in spec.inputs], side="inputs", layout=layout),
+            inspection.tensors(path, [t.name for t in spec.outputs], side="outputs", layout=layout),
+        )
+
+
+def _write_directly(model: nn.Module, conversion: Conversion, out: Path) -> None:
+    from .tflite import direct, writer
+
+    spec, options = conversion.spec, conversion.options
+    graph = direct.graph_of(
+        # The form for any batch: its products are 3-D, which XNNPACK takes.
+        spec.deploy(model, None),
+        (conversion.batch, *spec.inputs[0].shape[1:]),
+        precision=conversion.precision,
+        channels_last=options["io"] == "nhwc",
+        edge=options["input"],
+        feeds=conversion.calibration_feeds,
+    )
+    names = [[tensor.name for tensor in tensors] for tensors in (spec.inputs, spec.outputs)]
+    out.write_bytes(writer.write(graph, inputs=names[0], outputs=names[1]))
+
+
+def _write_by_onnx2tf(model: nn.Module, conversion: Conversion, out: Path, *, why: Sequence[str]) -> None:
+    from .tflite import by_onnx2tf
+
+    try:
+        _require_onnx2tf()
+        by_onnx2tf.convert(model, conversion, out, calibration=conversion.calibration_feeds)
+    except (ConversionFailed, MissingDependency) as error:
+        # Both ways failed: what the first lacked names the place in the user's own model.
+        said = "; ".join([*(note.removeprefix("by way of onnx2tf: ") for note in why), error.message])
+        raise type(error)(said, error.hint) from error
+
+
+def _require_onnx2tf() -> None:
+    import importlib.util
+
+    if importlib.util.find_spec("onnx2tf") is None:
+        raise MissingDependency("this way to TFLite needs onnx2tf", "pip install 'evit-edge[onnx2tf]'")
+
+
+def _describe(conversion: Conversion, out: Path) -> None:
+    """Put what a user of the file alone needs into it."""
+    from .tflite import metadata
+
+    inputs, outputs = CONVERTER.tensors_of(conversion, out)
+    metadata.attach(
+        out,
+        spec=conversion.spec,
+        precision=conversion.precision,
+        inputs=inputs,
+        outputs=outputs,
+        # The manifest holds the digest of this file, so the file can only hold the key of the manifest.
+        extra={"manifest_key": conversion.key},
+    )
+
+
+CONVERTER: Final[Converter] = TfliteConverter()
