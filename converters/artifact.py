@@ -73,7 +73,7 @@ class ModelRecord(_Record):
 
 
 class ParityRow(_Record):
-    """How far the artifact is from the original on one group of inputs; see `parity.compare`."""
+    """How far the artifact is from the original on one group of inputs, and whether it counts; see `parity.compare`."""
 
     inputs: str
     count: int
@@ -84,6 +84,7 @@ class ParityRow(_Record):
     top1: float
     top5: float
     worst_index: int
+    judged: bool = True
     passed: bool
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Arrays = dict[str, "NDArray[Any]"]
 
 IMAGES: Final = "images"
+BEYOND: Final = "large"
 # At 16 a deep model is chaotic: its own float32 answers were found 10 % off its float64 ones.
 LARGE_GAIN: Final = 4.0
 NOISE_COUNT: Final = 4
@@ -40,7 +41,7 @@ def make(spec: ModelSpec, model: nn.Module, *, images: int, seed: int) -> Arrays
         IMAGES: (spec.sample_pixels(images), 1.0),
         "noise": (rng.integers(0, 256, shape, dtype=np.uint8), 1.0),
         "zeros": (np.zeros((1, *shape[1:]), np.uint8), 0.0),
-        "large": (rng.integers(0, 256, shape, dtype=np.uint8), LARGE_GAIN),
+        BEYOND: (rng.integers(0, 256, shape, dtype=np.uint8), LARGE_GAIN),
     }
     arrays: Arrays = {}
     for group, (pixels, gain) in groups.items():

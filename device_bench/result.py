@@ -93,7 +93,7 @@ class Memory(_Record):
 
 
 class Parity(_Record):
-    """The gate's verdict on this file: the worst cosine of all inputs, the top-1 agreement (0…1) on images."""
+    """The gate's verdict on this file: the worst cosine of all inputs that count, the top-1 agreement (0…1) on images."""
 
     engine: str
     passed: bool
@@ -106,7 +106,7 @@ class Parity(_Record):
         return cls(
             engine=record.engine,
             passed=record.passed,
-            cosine=min(row.cosine for row in record.rows),
+            cosine=min(row.cosine for row in record.rows if row.judged),
             top1=min(row.top1 for row in record.rows if row.inputs == IMAGES),
         )
 

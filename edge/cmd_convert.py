@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..models.errors import EdgeError
-from .options import Json, Quiet, Seed, Verbose
+from .options import Calibrate, ImgSize, Input, Io, Json, Precision, Quiet, Seed, Verbose, Via, Weights
 
 if TYPE_CHECKING:
     from ..converters.artifact import Artifact
@@ -20,31 +20,16 @@ if TYPE_CHECKING:
 def convert(
     model: Annotated[str, typer.Argument(help="A name from `evit-edge models`.")],
     target: Annotated[list[str], typer.Option(help="What to write; give it again for another: onnx, tflite.")],
-    precision: Annotated[
-        str | None, typer.Option(help="fp32 (default) or fp16; tflite also has w8, int8 and w8a16.")
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="imagenet (default, downloaded), demo, random, or a checkpoint file.")
-    ] = None,
-    img_size: Annotated[
-        int | None, typer.Option(help="Side of the input in pixels; 224, or what the weights say.")
-    ] = None,
+    precision: Precision = None,
+    weights: Weights = None,
+    img_size: ImgSize = None,
     num_classes: Annotated[int | None, typer.Option(help="Must be what the weights have.")] = None,
     batch: Annotated[str, typer.Option(help="A fixed batch, or dynamic.")] = "1",
     opset: Annotated[int | None, typer.Option(help="ONNX operator set, 18 (default) to 23.")] = None,
-    via: Annotated[
-        str | None, typer.Option(help="TFLite: direct, onnx2tf, or auto (default): direct where it can.")
-    ] = None,
-    io: Annotated[str | None, typer.Option(help="TFLite: layout of images, nhwc (default) or nchw.")] = None,
-    input: Annotated[
-        str | None, typer.Option(help="TFLite int8: inputs and outputs as float (default), int8 or uint8.")
-    ] = None,
-    calibrate: Annotated[
-        Path | None,
-        typer.Option(
-            help="Images for int8 and w8a16: a folder, or .npz with `images`. The model's samples if not given."
-        ),
-    ] = None,
+    via: Via = None,
+    io: Io = None,
+    input: Input = None,
+    calibrate: Calibrate = None,
     calibration_images: Annotated[int, typer.Option(help="How many of them at most.")] = 128,
     parity_images: Annotated[int, typer.Option(help="Real images that the gate compares.")] = 32,
     out: Annotated[Path, typer.Option(help="Where the artifact's folder goes.")] = Path("artifacts"),
@@ -55,25 +40,14 @@ def convert(
     verbose: Verbose = False,
 ) -> int:
     """Turn a model into a checked artifact: converted in a child process, proven against the original, then written."""
-    from functools import partial
-
     from ..converters.conversion import options_of, plan
     from ..models.spec import ModelRequest
 
     spec = _find(ModelRequest(name=model, weights=weights, img_size=img_size, num_classes=num_classes), quiet=quiet)
-    asked = partial(
-        plan,
-        spec,
-        precision=precision,
-        batch=_batch(batch),
-        images=parity_images,
-        seed=seed,
-        calibrate=calibrate,
-        calibration_images=calibration_images,
-    )
-    options = {"opset": opset, "via": via, "io": io, "input": input}
-    targets = list(dict.fromkeys(target))
-    plans = [asked(name, options=own) for name, own in options_of(targets, options).items()]
+    asked = {"precision": precision, "batch": _batch(batch), "images": parity_images, "seed": seed}
+    images = {"calibrate": calibrate, "calibration_images": calibration_images}
+    options = options_of(target, {"opset": opset, "via": via, "io": io, "input": input})
+    plans = [plan(spec, name, options=own, **asked, **images) for name, own in options.items()]  # type: ignore[arg-type]
     outcomes = [_make(conversion, out, timeout_s=timeout, quiet=quiet) for conversion in plans]
     if len(outcomes) == 1 and isinstance(outcomes[0], EdgeError):
         raise outcomes[0]
@@ -151,6 +125,7 @@ def _describe(artifact: Artifact) -> None:
         show.line(
             f"  parity {row.inputs} ({row.count}): cosine ≥ {at_least(row.cosine)}, "
             f"max |Δ| {row.max_abs:.1e}, top-1 agreement {percent(row.top1)}"
+            f"{'' if row.judged else ' (beyond the calibration: not judged)'}"
         )
 
 

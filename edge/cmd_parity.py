@@ -76,9 +76,14 @@ def _print(verdicts: list[tuple[Path, ParityRecord]]) -> None:
             "∞" if row.sqnr_db is None else f"{row.sqnr_db:.1f}",
             percent(row.top1),
             percent(row.top5),
-            "yes" if row.passed else "NO",
+            ("yes" if row.passed else "NO") if row.judged else "—",
         ]
         for folder, verdict in verdicts
         for row in verdict.rows
     ]
-    show.table("", columns, rows, footer="The worst sample of each group; agreements are shares of samples.")
+    show.table(
+        "",
+        columns,
+        rows,
+        footer="The worst sample of each group; agreements are shares of samples. —: does not count.",
+    )

@@ -1,4 +1,4 @@
-"""Options that several commands share, with the words that `--help` prints for them."""
+"""Options that several commands share, or that need many words, with what `--help` prints for them."""
 
 from __future__ import annotations
 
@@ -12,3 +12,17 @@ Json = Annotated[bool, typer.Option("--json", help="Pure JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="On failure, also what the failing tool printed.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything that is drawn at random.")]
+Precision = Annotated[str | None, typer.Option(help="fp32 (default) or fp16; tflite also has w8, int8 and w8a16.")]
+Weights = Annotated[
+    str | None, typer.Option(help="imagenet (default, downloaded), demo, random, or a checkpoint file.")
+]
+ImgSize = Annotated[int | None, typer.Option(help="Side of the input in pixels; 224, or what the weights say.")]
+Via = Annotated[
+    str | None, typer.Option(help="TFLite: direct, onnx2tf, or auto (default), which is direct where that can.")
+]
+Io = Annotated[str | None, typer.Option(help="TFLite: layout of the images, nhwc (default) or nchw.")]
+Input = Annotated[str | None, typer.Option(help="TFLite int8: inputs and outputs as float (default), int8 or uint8.")]
+Calibrate = Annotated[
+    Path | None,
+    typer.Option(help="Images for int8: a folder, or .npz with `images`; the model's own samples if not given."),
+]

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from . import rules_layers, rules_pointwise, rules_shapes
+from . import rules_convolutions, rules_norms, rules_pointwise, rules_pools, rules_products, rules_shapes
 from .lowering import Rule
 
-RULES: Final[dict[str, Rule]] = {**rules_shapes.RULES, **rules_pointwise.RULES, **rules_layers.RULES}
+RULES: Final[dict[str, Rule]] = {
+    **rules_shapes.RULES,
+    **rules_pointwise.RULES,
+    **rules_convolutions.RULES,
+    **rules_pools.RULES,
+    **rules_products.RULES,
+    **rules_norms.RULES,
+}
