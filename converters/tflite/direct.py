@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from . import int8, ranges, weights
 from .graph import Graph
 from .lowering import NotLowered, lower, missing
+from .proof import prove
 from .rules import RULES
 from .simplify import separate_splits, simplify
 
@@ -36,14 +37,17 @@ def graph_of(
 
     With `channels_last` 4-D inputs and outputs have their channels last. `int8` needs `feeds`, float32 arrays
     (1, …) in the module's own layout; `edge` is then the dtype of inputs and outputs. Raises `NotLowered` with the
-    operator and the module's path where there is no rule.
+    operator and the module's path where there is no rule, and `ParityFailed` if the float graph of an int8 one is off.
     """
     graph = simplify(separate_splits(lower(exported(module, shape), RULES, channels_last=channels_last)))
     if precision in ("fp16", "w8"):
         return weights.compress(graph, precision)  # type: ignore[arg-type]
     if precision == "int8":
         assert feeds is not None
-        found = ranges.measure(graph, (_laid_out(feed, channels_last=channels_last) for feed in feeds()))
+        count = shape[0] or 1
+        prove(graph, module, _repeated(feeds(), count), channels_last=channels_last)
+        laid_out = (_laid_out(feed, channels_last=channels_last) for feed in _repeated(feeds(), count))
+        found = ranges.measure(graph, laid_out)
         return weights.compress(int8.quantize(graph, found, edge=edge), "w8")
     return graph
 
@@ -66,6 +70,11 @@ def exported(module: nn.Module, shape: tuple[int | None, ...]) -> torch.export.E
     if lacking := missing(program, RULES):
         raise NotLowered(f"the direct writer has no rule for {lacking[0]}")
     return program
+
+
+def _repeated(feeds: Iterable[NDArray[Any]], count: int) -> Iterator[NDArray[Any]]:
+    """Each sample `count` times: a graph for a fixed batch takes no other."""
+    return (feed.repeat(count, axis=0) for feed in feeds)
 
 
 def _laid_out(feed: NDArray[Any], *, channels_last: bool) -> NDArray[Any]:

@@ -16,14 +16,10 @@ INT8_MAX: Final = 127
 
 
 def compress(graph: Graph, kind: Literal["fp16", "w8"]) -> Graph:
-    """Replace the float constants by small ones with a DEQUANTIZE behind them, in place; `w8` only layers' weights."""
+    """Replace the layers' weights by small ones with a DEQUANTIZE behind them, in place; `fp16` their biases too."""
     known: dict[Tensor, Operator] = {}
     for operator in graph.operators:
-        for place, tensor in enumerate(operator.inputs):
-            if tensor is None or tensor.data is None or tensor.dtype != "float32" or tensor.data.size < SMALLEST:
-                continue
-            if kind == "w8" and not (operator.kind in WEIGHTED and place == 1):
-                continue
+        for place, tensor in _stored(operator, kind):
             if tensor not in known:
                 small = int8_weight(tensor, channel_axis(operator)) if kind == "w8" else _half(tensor)
                 known[tensor] = Operator(
@@ -35,6 +31,25 @@ def compress(graph: Graph, kind: Literal["fp16", "w8"]) -> Graph:
             operator.inputs[place] = known[tensor].output
     graph.operators = [*known.values(), *graph.operators]
     return graph
+
+
+def _stored(operator: Operator, kind: str) -> list[tuple[int, Tensor]]:
+    """Which inputs of an operator become small: only a layer's, since any other would be expanded at every run.
+
+    XNNPACK of LiteRT 2.1 leaves a layer alone whose weights are float16 and whose bias is not.
+    """
+    if operator.kind not in WEIGHTED:
+        return []
+    places = (1, 2) if kind == "fp16" else (1,)
+    tensors = [(place, operator.inputs[place]) for place in places]
+    return [
+        (place, tensor)
+        for place, tensor in tensors
+        if tensor is not None
+        and tensor.data is not None
+        and tensor.dtype == "float32"
+        and (kind == "fp16" or tensor.data.size >= SMALLEST)
+    ]
 
 
 def channel_axis(operator: Operator) -> int:
