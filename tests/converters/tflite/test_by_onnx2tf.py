@@ -59,17 +59,13 @@ class Only(nn.Module):
 def net() -> nn.Module:
     torch.manual_seed(0)
     module = Net().eval()
-    with torch.no_grad():
-        for part in module.modules():
-            if isinstance(part, nn.BatchNorm2d):
-                for values in (part.running_mean, part.bias):
-                    assert values is not None
-                    values.normal_(0, 0.3)
-                for values in (part.running_var, part.weight):
-                    assert values is not None
-                    values.uniform_(0.5, 1.5)
-            elif isinstance(part, nn.Linear):
-                part.weight.mul_(3)
+    for name, values in module.state_dict().items():
+        if name.endswith("running_var"):
+            values.uniform_(0.5, 1.5)
+        elif name.endswith("running_mean"):
+            values.normal_(0, 0.3)
+        elif name in ("qkv.weight", "head.weight"):
+            values.mul_(3)
     return module
 
 
@@ -116,10 +112,10 @@ def expected() -> NDArray[np.float32]:
 
 def quantized(values: NDArray[Any], details: dict[str, Any]) -> NDArray[Any]:
     scale, zero_point = details["quantization"]
-    if not scale:
-        return values
-    limits = np.iinfo(details["dtype"])
-    return np.clip(np.round(values / scale) + zero_point, limits.min, limits.max).astype(details["dtype"])
+    if scale:
+        limits = np.iinfo(details["dtype"])
+        values = np.clip(np.round(values / scale) + zero_point, limits.min, limits.max).astype(details["dtype"])
+    return values
 
 
 def answers(file: Path, *, batch: int = 1, channels_last: bool = True) -> NDArray[np.float32]:
@@ -132,7 +128,8 @@ def answers(file: Path, *, batch: int = 1, channels_last: bool = True) -> NDArra
     images = quantized(IMAGES.transpose(0, 2, 3, 1) if channels_last else IMAGES, image)
     given = [runner(image=images[i : i + batch])["logits"].astype(np.float32) for i in range(0, len(images), batch)]
     scale, zero_point = logits["quantization"]
-    return (np.concatenate(given) - zero_point) * (scale or 1)
+    answer: NDArray[np.float32] = (np.concatenate(given) - zero_point) * (scale or 1)
+    return answer
 
 
 def gate(actual: NDArray[np.float32]) -> ParityRow:
@@ -204,14 +201,9 @@ def test_onnx2tf_calibrating_by_itself_writes_a_wrong_float_file_which_the_gate_
     code, tail = child.run([sys.executable, "-c", AS_ITS_MANUAL_SAYS, str(tmp_path)], timeout_s=300)
     assert code == 0, tail
 
-    interpreter = Interpreter(model_path=str(tmp_path / "model_float32.tflite"), num_threads=1)
-    interpreter.allocate_tensors()
-    given = []
-    for image in IMAGES.transpose(0, 2, 3, 1):
-        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image[None])
-        interpreter.invoke()
-        given.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
-    theirs = gate(np.concatenate(given))
+    runner = Interpreter(model_path=str(tmp_path / "model_float32.tflite"), num_threads=1).get_signature_runner()
+    (image,), (logits,) = runner.get_input_details(), runner.get_output_details()
+    theirs = gate(np.concatenate([runner(**{image: x[None]})[logits] for x in IMAGES.transpose(0, 2, 3, 1)]))
     assert not theirs.passed
     assert theirs.cosine < 0.95
     assert gate(answers(convert(out, conversion()))).passed
@@ -239,9 +231,7 @@ def test_no_process_of_a_conversion_asks_the_network(
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     file = convert(out, conversion(batch=None))
     # The child itself, and the onnxsim that onnx2tf calls.
-    lines = log.read_text().splitlines()
-    assert len(lines) >= 2
-    assert set(lines) == {"watching"}
+    assert log.read_text().splitlines() == ["watching"] * 4
     assert gate(answers(file, batch=5)).passed
 
 
