@@ -78,7 +78,9 @@ class Conversion:
     @property
     def versions(self) -> dict[str, str]:
         """The packages that decide what is written, by name."""
-        packages = sorted({"torch", "numpy", *CONVERTERS.load(self.target).requires})
+        converter: Converter = CONVERTERS.load(self.target)
+        there = {name for name in converter.may_use if importlib.util.find_spec(name) is not None}
+        packages = sorted({"torch", "numpy", *converter.requires, *there})
         return {name: importlib.metadata.version(name) for name in ["evit-edge", *packages]}
 
     @property
@@ -115,6 +117,10 @@ class Converter(Protocol):
     @property
     def requires(self) -> tuple[str, ...]:
         """Packages it needs; their versions are part of the artifact's key."""
+
+    @property
+    def may_use(self) -> tuple[str, ...]:
+        """Packages that decide what is written where they are installed; their versions count likewise."""
 
     @property
     def options(self) -> Mapping[str, Any]:

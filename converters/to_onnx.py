@@ -30,6 +30,7 @@ class OnnxConverter:
     default_precision: ClassVar[Precision] = "fp32"
     calibrated: ClassVar[tuple[Precision, ...]] = ()
     requires: ClassVar[tuple[str, ...]] = ("onnx", "onnxscript", "onnxruntime")
+    may_use: ClassVar[tuple[str, ...]] = ()
     options: ClassVar[Mapping[str, Any]] = {"opset": OPSETS[0]}
 
     def check(self, conversion: Conversion) -> None:

@@ -26,6 +26,7 @@ class TfliteConverter:
     default_precision: ClassVar[Precision] = "fp32"
     calibrated: ClassVar[tuple[Precision, ...]] = ("int8", "w8a16")
     requires: ClassVar[tuple[str, ...]] = ("ai_edge_litert",)
+    may_use: ClassVar[tuple[str, ...]] = ("onnx2tf", "tensorflow")
     options: ClassVar[Mapping[str, Any]] = {"via": "auto", "io": "nhwc", "input": "float"}
 
     def check(self, conversion: Conversion) -> None:
