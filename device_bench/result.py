@@ -93,7 +93,7 @@ class Memory(_Record):
 
 
 class Parity(_Record):
-    """The gate's verdict on this file: the worst cosine of all inputs that count, the top-1 agreement (0…1) on images."""
+    """The gate's verdict on this file: the worst cosine of inputs that count, the top-1 agreement (0…1) on images."""
 
     engine: str
     passed: bool

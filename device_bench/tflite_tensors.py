@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from ..converters.tflite.flatbuffer import SIGNATURE
 from ..models.errors import BadArtifact
 
 if TYPE_CHECKING:
     from ..converters.artifact import Artifact, TensorRecord
-
-SIGNATURE: Final = "serving_default"
 
 Kind = Literal["input", "output"]
 Details = Mapping[str, Any]

@@ -8,6 +8,7 @@ from typing import Any, Final
 from ...models.errors import BadArtifact, ConversionFailed
 
 IDENTIFIER: Final = b"TFL3"
+SIGNATURE: Final = "serving_default"  # the name of the one signature that our files have, as TensorFlow calls its own
 ALIGNMENT: Final = 16  # bytes: `force_align` of Buffer.data in the schema, which the generated Python code forgets
 
 # What the generated readers raise on bytes that are no FlatBuffer: they check nothing themselves.

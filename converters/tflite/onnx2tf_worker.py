@@ -17,7 +17,8 @@ from typing import Any, Final
 
 from ...models.errors import ConversionFailed
 from .. import child
-from .rewrite import SIGNATURE, rewrite
+from .flatbuffer import SIGNATURE
+from .rewrite import rewrite
 
 ANSI: Final = re.compile(r"\x1b\[\d+m")
 

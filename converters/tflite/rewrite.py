@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 from ...models.errors import ConversionFailed
-from .flatbuffer import pack, unpack
-
-SIGNATURE: Final = "serving_default"
+from .flatbuffer import SIGNATURE, pack, unpack
 
 
 def rewrite(flatbuffer: bytes, *, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:

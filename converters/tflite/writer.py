@@ -6,13 +6,11 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from .flatbuffer import pack
+from .flatbuffer import SIGNATURE, pack
 from .graph import BATCH, Graph, Operator, Tensor
 
 if TYPE_CHECKING:
     pass
-
-SIGNATURE: Final = "serving_default"
 
 # The table of options of each operator; None for those that have none.
 OPTIONS: Final[dict[str, str | None]] = {
