@@ -34,12 +34,14 @@ def graph_of(
     channels_last: bool = True,
     edge: Literal["float", "int8", "uint8"] = "float",
     feeds: Feeds | None = None,
+    reference: nn.Module | None = None,
 ) -> Graph:
     """The graph of a float32 module that takes one tensor of `shape`, whose None is a free batch.
 
     With `channels_last` 4-D inputs and outputs have their channels last. `int8` needs `feeds`, float32 arrays
-    (1, …) in the module's own layout; `edge` is then the dtype of inputs and outputs. Raises `NotLowered` with the
-    operator and the module's path where there is no rule, and `ParityFailed` if the float graph of an int8 one is off.
+    (1, …) in the module's own layout; `edge` is then the dtype of inputs and outputs, and `reference` the model that
+    the float graph must agree with, the module itself if not given. Raises `NotLowered` with the operator and the
+    module's path where there is no rule, and `ParityFailed` if the float graph of an int8 one is off.
     """
     graph = simplify(separate_splits(lower(exported(module, shape), RULES, channels_last=channels_last)))
     if precision in ("fp16", "w8"):
@@ -47,7 +49,7 @@ def graph_of(
     if precision == "int8":
         assert feeds is not None
         count = shape[0] or 1
-        prove(graph, module, _repeated(feeds(), count), channels_last=channels_last)
+        prove(graph, module if reference is None else reference, _repeated(feeds(), count), channels_last=channels_last)
         laid_out = (_laid_out(feed, channels_last=channels_last) for feed in _repeated(feeds(), count))
         found = ranges.measure(graph, laid_out)
         return weights.compress(int8.quantize(graph, found, edge=edge), "w8")

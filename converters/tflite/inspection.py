@@ -128,8 +128,10 @@ def _dtype(tensor: Any) -> str:
 def _model(path: Path) -> Any:
     try:
         return unpack(path.read_bytes())
-    except BadArtifact:
-        raise
+    except BadArtifact as error:
+        raise BadArtifact(f"{path}: {error.message}", error.hint or "convert again") from error
+    except OSError as error:
+        raise BadArtifact(f"{path} cannot be read: {error.strerror or error}", "convert again") from error
     except Exception as error:
         # The generated reader fails in every way there is on bytes that are no flatbuffer.
         raise BadArtifact(f"{path} is not a TFLite file: {type(error).__name__}", "convert again") from error

@@ -7,6 +7,7 @@ where an operator cannot take the order that its input lies in.
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ...models.errors import ConversionFailed
+from .constants import constant_nodes, constants, on_sizes
 from .graph import BATCH, Graph, Operator, Tensor
 
 if TYPE_CHECKING:
@@ -164,19 +166,18 @@ def lower(program: torch.export.ExportedProgram, rules: dict[str, Rule], *, chan
     """
     low = Lowering()
     values: dict[fx.Node, Any] = {}
-    constants = _constants(program)
+    known = constants(program)
     for node in program.graph.nodes:
         low.source = _path(node)
-        if node.op == "placeholder" and node.name in constants:
-            array = constants[node.name]
-            values[node] = Value(low.constant(array, node.name), identity(array.ndim))
+        if node in known:
+            values[node] = _constant(low, node.name, known[node])
         elif node.op == "placeholder":
             values[node] = _input(low, node, channels_last=channels_last)
         elif node.op == "call_function":
             values[node] = _apply(low, node, rules, values)
         elif node.op == "output":
             low.source = ""
-            finals = _resolved(node.args[0], values)
+            finals = _resolved(_finals(low, program, node), values)
             low.graph.outputs = [_output(low, value, channels_last=channels_last) for value in finals]
     return low.graph
 
@@ -184,18 +185,33 @@ def lower(program: torch.export.ExportedProgram, rules: dict[str, Rule], *, chan
 def missing(program: torch.export.ExportedProgram, rules: dict[str, Rule]) -> list[str]:
     """The operators of `program` that have no rule, each with the first module that uses it."""
     found: dict[str, str] = {}
+    known = set(constant_nodes(program))
     for node in program.graph.nodes:
-        if node.op == "call_function" and not _on_sizes(node) and str(node.target) not in rules:
+        computed = node.op == "call_function" and node not in known and not on_sizes(node)
+        if computed and str(node.target) not in rules:
             found.setdefault(str(node.target), _path(node) or "the model")
     return [f"{target} in {path}" for target, path in found.items()]
 
 
-def _constants(program: torch.export.ExportedProgram) -> dict[str, NDArray[Any]]:
-    signature = program.graph_signature
-    names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-    tensors = {name: program.state_dict.get(target, program.constants.get(target)) for name, target in names.items()}
-    tensors |= {name: program.constants[target] for name, target in signature.inputs_to_lifted_tensor_constants.items()}
-    return {name: tensor.detach().numpy() for name, tensor in tensors.items() if tensor is not None}
+def _constant(low: Lowering, name: str, content: Any) -> Any:
+    """Tensors as values of the graph, in lists too; numbers as they are."""
+    import torch
+
+    if isinstance(content, list | tuple):
+        return [_constant(low, name, part) for part in content]
+    if not isinstance(content, torch.Tensor):
+        return content
+    return Value(low.constant(content.numpy(), name), identity(content.ndim))
+
+
+def _finals(low: Lowering, program: torch.export.ExportedProgram, node: fx.Node) -> Any:
+    """What the module returns, without the inputs that it changes in place."""
+    changed = list(program.graph_signature.buffers_to_mutate.values())
+    if changed:
+        raise low.refusal(f"a buffer, {changed[0]}, that changes from call to call")
+    (results,) = node.args
+    assert isinstance(results, list | tuple)
+    return results[len(results) - len(program.graph_signature.user_outputs) :]
 
 
 def _input(low: Lowering, node: fx.Node, *, channels_last: bool) -> Value:
@@ -216,28 +232,42 @@ def _output(low: Lowering, value: Value, *, channels_last: bool) -> Tensor:
 
 def _apply(low: Lowering, node: fx.Node, rules: dict[str, Rule], values: dict[fx.Node, Any]) -> Any:
     arguments = _resolved(node.args, values)
-    if node.target is operator.getitem or _on_sizes(node):
-        return _on_numbers(node, arguments)
+    if node.target is operator.getitem or on_sizes(node):
+        return _on_numbers(low, node, arguments)
     rule = rules.get(str(node.target))
     if rule is None:
         raise low.refusal(f"no rule for {node.target}")
     keywords = {name: _resolved(argument, values) for name, argument in node.kwargs.items()}
     try:
+        _check(low, rule, arguments, keywords)
         return rule(low, *arguments, **keywords)
     except NotLowered as error:
         raise NotLowered(f"{node.target}: {error.message}") from error
 
 
-def _on_sizes(node: fx.Node) -> bool:
-    """Whether the node computes with sizes, or takes a list apart: Python's own operators and `sym_size`."""
-    return not str(node.target).startswith("aten.") or "sym_size" in str(node.target)
+def _check(low: Lowering, rule: Rule, arguments: list[Any], keywords: dict[str, Any]) -> None:
+    """Raise for an argument that the rule does not know: left out silently it would change the result."""
+    try:
+        inspect.signature(rule).bind(low, *arguments, **keywords)
+    except TypeError as error:
+        raise low.refusal(f"a form that the rule does not cover ({error})") from error
 
 
-def _on_numbers(node: fx.Node, arguments: Any) -> Any:
+def _on_numbers(low: Lowering, node: fx.Node, arguments: Any) -> Any:
     if "sym_size" in str(node.target):
         return arguments[0].shape[arguments[1]]
     assert callable(node.target)
-    return node.target(*arguments)
+    result = node.target(*arguments)
+    # `BATCH` stands for the batch only as long as what was computed of it is a multiple.
+    is_number = isinstance(result, int | float) and not isinstance(result, bool)
+    if is_number and any(map(is_free, arguments)) and result != 0 and not is_free(result):
+        raise low.refusal("a number computed of a free batch")
+    return result
+
+
+def is_free(number: Any) -> bool:
+    """Whether a number is a size that the free batch has a part in."""
+    return isinstance(number, int) and number != 0 and number % BATCH == 0
 
 
 def _resolved(argument: Any, values: dict[fx.Node, Any]) -> Any:
@@ -263,10 +293,3 @@ def _path(node: fx.Node) -> str:
     stack = node.meta.get("nn_module_stack") or {}
     paths = [str(path) for path, _ in stack.values()]
     return paths[-1].removeprefix("L['self'].").removeprefix("L['self']") if paths else ""
-
-
-def scalar(low: Lowering, number: float) -> Value:
-    """A constant of no axes."""
-    import numpy as np
-
-    return Value(low.constant(np.asarray(number, np.float32), "number"), ())

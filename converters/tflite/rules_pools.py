@@ -18,23 +18,13 @@ NEVER_NEGATIVE: Final = ("RELU", "RELU6", "LOGISTIC", "SOFTMAX", "ABS", "EXP")
 
 def adaptive_average(low: Lowering, x: Value, sides: Pair) -> Value:
     """MEAN for one position, AVERAGE_POOL_2D for a divisor of the map's side."""
-    if len(x.order) == 4 and pair(sides) == (1, 1):
-        return mean(low, x, [2, 3], True)
-    kernel = _divided(low, x, sides)
-    return _pool(low, "AVERAGE_POOL_2D", x, kernel, kernel, 0)
-
-
-def adaptive_max(low: Lowering, x: Value, sides: Pair) -> list[Value]:
-    """MAX_POOL_2D, for a divisor of the map's side; the places of the largest are not given."""
-    kernel = _divided(low, x, sides)
-    return [_pool(low, "MAX_POOL_2D", x, kernel, kernel, 0)]
-
-
-def _divided(low: Lowering, x: Value, sides: Pair) -> list[int]:
     wanted, found = pair(sides), x.shape[2:]
+    if len(x.order) == 4 and wanted == (1, 1):
+        return mean(low, x, [2, 3], True)
     if len(x.order) != 4 or any(have % want for have, want in zip(found, wanted, strict=True)):
         raise low.refusal(f"adaptive pooling of {tuple(found)} to {wanted}")
-    return [have // want for have, want in zip(found, wanted, strict=True)]
+    kernel = [have // want for have, want in zip(found, wanted, strict=True)]
+    return _pool(low, "AVERAGE_POOL_2D", x, kernel, kernel, 0)
 
 
 def max_pool(
@@ -98,7 +88,7 @@ def resize(kind: str) -> Rule:
         bilinear = kind == "RESIZE_BILINEAR"
         corners = bilinear and bool(rest[0])
         sides = size or _scaled(low, x, rest[-1])
-        options = {"align_corners": corners, "half_pixel_centers": bilinear and not corners}
+        options: dict[str, Any] = {"align_corners": corners, "half_pixel_centers": bilinear and not corners}
         inputs = [low.arranged(x, NHWC), low.ints(sides, "size")]
         return Value(low.emit(kind, inputs, (x.shape[0], *sides, x.shape[1]), **options), NHWC)
 
@@ -115,7 +105,6 @@ def _scaled(low: Lowering, x: Value, scales: Any) -> list[int]:
 
 RULES: Final[dict[str, Rule]] = {
     "aten.adaptive_avg_pool2d.default": adaptive_average,
-    "aten.adaptive_max_pool2d.default": adaptive_max,
     "aten.max_pool2d.default": max_pool,
     "aten.avg_pool2d.default": average_pool,
     "aten.upsample_nearest2d.vec": resize("RESIZE_NEAREST_NEIGHBOR"),

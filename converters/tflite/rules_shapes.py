@@ -12,16 +12,19 @@ from .lowering import Lowering, Rule, Value, identity, inverse
 
 def reshape(low: Lowering, x: Value, shape: Sequence[int]) -> Value:
     """Any reshape; without a TRANSPOSE where it merges or splits only axes that lie side by side in the file."""
-    shape = _complete(shape, math.prod(x.shape))
+    shape = _complete(low, shape, math.prod(x.shape))
     order = _order_after(x, shape)
     if order is None:
         return Value(low.reshaped(low.arranged(x, identity(len(x.order))), shape), identity(len(shape)))
     return Value(low.reshaped(x.tensor, [shape[axis] for axis in order]), order)
 
 
-def _complete(shape: Sequence[int], count: int) -> tuple[int, ...]:
+def _complete(low: Lowering, shape: Sequence[int], count: int) -> tuple[int, ...]:
     known = math.prod(size for size in shape if size != -1)
-    return tuple(count // known if size == -1 else size for size in shape)
+    complete = tuple(count // known if size == -1 else size for size in shape)
+    if math.prod(complete) != count:
+        raise low.refusal(f"a reshape to {list(shape)} that only some batches allow")
+    return complete
 
 
 def _order_after(x: Value, shape: Sequence[int]) -> tuple[int, ...] | None:
@@ -33,8 +36,9 @@ def _order_after(x: Value, shape: Sequence[int]) -> tuple[int, ...] | None:
             gap = [place for place in range(wide[0], wide[-1]) if place not in wide]
             if wide != sorted(wide) or any(x.tensor.shape[place] != 1 for place in gap):
                 return None
-        # Axes of one element can stand anywhere: they stay beside those that they come from.
-        places.append((wide[0] if wide else min((x.order.index(axis) for axis in before), default=-1), after))
+        # Axes of one element can stand anywhere: they stay beside those that they come from, or come after.
+        beside = places[-1][0] if places else -1
+        places.append((wide[0] if wide else min((x.order.index(axis) for axis in before), default=beside), after))
     return tuple(axis for _, after in sorted(places, key=lambda place: place[0]) for axis in after)
 
 
@@ -102,12 +106,38 @@ def expand(low: Lowering, x: Value, shape: Sequence[int], *, implicit: bool = Fa
     target = [own if wanted == -1 else wanted for own, wanted in zip(x.shape, shape, strict=True)]
     if tuple(target) == x.shape:
         return x
-    if any(size % BATCH == 0 for size in target):
-        raise low.refusal("a tensor repeated for a free batch")
+    if x.shape[0] == 1 and target[0] == BATCH:
+        return expand(low, _for_each_image(low, x), target)
+    if any(to % BATCH == 0 and to != of for to, of in zip(target, x.shape, strict=True)):
+        raise low.refusal("a tensor repeated for a free batch along an axis that is not the first")
     sizes = [target[axis] for axis in x.order]
     if x.tensor.data is not None:
         return Value(low.constant(np.broadcast_to(x.tensor.data, sizes), "expanded"), x.order)
+    if any(size % BATCH == 0 for size in sizes):
+        # BROADCAST_TO wants to know how many images there are; a product does not.
+        ones = low.constant(np.ones([1 if size % BATCH == 0 else size for size in sizes], np.float32), "ones")
+        return Value(low.emit("MUL", [x.tensor, ones], sizes), x.order)
     return Value(low.emit("BROADCAST_TO", [x.tensor, low.ints(sizes, "shape")], sizes), x.order)
+
+
+def _for_each_image(low: Lowering, x: Value) -> Value:
+    """`x`, whose first axis has one element, as often as there are images.
+
+    TFLite can only repeat a known number of times; a sum with a zero an image repeats as often as there are any.
+    """
+    import numpy as np
+
+    image = next((tensor for tensor in low.graph.inputs if tensor.shape[:1] == (BATCH,)), None)
+    if image is None:
+        raise low.refusal("a tensor repeated for a batch that no input has")
+    rank = len(image.shape)
+    ends = [0, *[1] * (rank - 1)]
+    with low.exactly():
+        corner = _strided(low, image, [0] * rank, ends, [1] * rank, [BATCH, *ends[1:]], whole=[0])
+        nought = low.emit("MUL", [corner, low.constant(np.asarray(0, np.float32), "nought")], corner.shape)
+        zeros = low.reshaped(nought, [BATCH if axis == 0 else 1 for axis in x.order])
+        shape = [BATCH if axis == 0 else x.shape[axis] for axis in x.order]
+        return Value(low.emit("ADD", [zeros, x.tensor], shape), x.order)
 
 
 def split(low: Lowering, x: Value, sizes: int | Sequence[int], axis: int = 0) -> list[Value]:
@@ -142,6 +172,17 @@ def concatenate(low: Lowering, parts: Sequence[Value], axis: int = 0) -> Value:
     return Value(low.emit("CONCATENATION", tensors, shape, axis=place), order)
 
 
+def stack(low: Lowering, parts: Sequence[Value], axis: int = 0) -> Value:
+    """Tensors of one shape along a new axis."""
+    axis %= len(parts[0].order) + 1
+    return concatenate(low, [unsqueeze(low, part, axis) for part in parts], axis)
+
+
+def unbind(low: Lowering, x: Value, axis: int = 0) -> list[Value]:
+    """All slices along an axis, without that axis."""
+    return [squeeze(low, part, axis) for part in split(low, x, 1, axis)]
+
+
 def select(low: Lowering, x: Value, axis: int, index: int) -> Value:
     """One slice along an axis, without that axis."""
     index %= x.shape[axis]
@@ -162,16 +203,29 @@ def take_slice(
     rank = len(x.order)
     shape = [*x.tensor.shape[:place], taken, *x.tensor.shape[place + 1 :]]
     begin = [first if axis == place else 0 for axis in range(rank)]
-    if step == 1:
-        # -1 is all there is: a batch may be of any size.
-        size = [taken if axis == place else -1 for axis in range(rank)]
-        return Value(low.emit("SLICE", [x.tensor, low.ints(begin, "begin"), low.ints(size, "size")], shape), x.order)
+    # SLICE wants to know the size of the batch, or XNNPACK leaves it.
+    if step == 1 and not any(size % BATCH == 0 for size in shape):
+        return Value(low.emit("SLICE", [x.tensor, low.ints(begin, "begin"), low.ints(shape, "size")], shape), x.order)
     ends = [last if axis == place else 0 for axis in range(rank)]
     strides = [step if axis == place else 1 for axis in range(rank)]
-    everything = sum(1 << axis for axis in range(rank) if axis != place)
-    lists = [low.ints(ends_of, name) for ends_of, name in ((begin, "begin"), (ends, "end"), (strides, "strides"))]
-    sliced = low.emit("STRIDED_SLICE", [x.tensor, *lists], shape, begin_mask=everything, end_mask=everything)
-    return Value(sliced, x.order)
+    others = [axis for axis in range(rank) if axis != place]
+    return Value(_strided(low, x.tensor, begin, ends, strides, shape, whole=others), x.order)
+
+
+def _strided(
+    low: Lowering,
+    tensor: Tensor,
+    begin: Sequence[int],
+    ends: Sequence[int],
+    strides: Sequence[int],
+    shape: Sequence[int],
+    *,
+    whole: Sequence[int],
+) -> Tensor:
+    """A slice of the file's axes, all that there is of those in `whole`."""
+    lists = [low.ints(numbers, name) for numbers, name in ((begin, "begin"), (ends, "end"), (strides, "strides"))]
+    mask = sum(1 << axis for axis in whole)
+    return low.emit("STRIDED_SLICE", [tensor, *lists], shape, begin_mask=mask, end_mask=mask)
 
 
 def pad(low: Lowering, x: Value, widths: Sequence[int], mode: str = "constant", value: float | None = None) -> Value:
@@ -222,6 +276,8 @@ RULES: Final[dict[str, Rule]] = {
     "aten.split_with_sizes.default": split,
     "aten.chunk.default": chunk,
     "aten.cat.default": concatenate,
+    "aten.stack.default": stack,
+    "aten.unbind.int": unbind,
     "aten.select.int": select,
     "aten.slice.Tensor": take_slice,
     "aten.constant_pad_nd.default": lambda low, x, widths, value=0.0: pad(low, x, widths, "constant", value),
@@ -231,7 +287,8 @@ RULES: Final[dict[str, Rule]] = {
     "aten.dropout.default": same,
     "aten.alias.default": same,
     "aten.detach.default": same,
-    "aten.detach_.default": same,
     "aten.lift_fresh_copy.default": same,
     "aten._assert_tensor_metadata.default": same,
+    "aten._assert_scalar.default": same,
+    "aten.sym_constrain_range_for_size.default": same,
 }

@@ -6,7 +6,7 @@ same scale, a sigmoid and a softmax have a fixed one, and zero is always a step 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from .graph import Graph, Operator, Scales, Tensor
@@ -20,7 +20,10 @@ SAME_SCALE: Final = frozenset(
     }
 )  # fmt: skip
 FIXED: Final = {"LOGISTIC": (1 / 256, -128), "SOFTMAX": (1 / 256, -128), "TANH": (1 / 128, 0)}
+# What is narrower is taken for a tensor of zeros: steps so small would leave the range of the kernels' multipliers.
 LEAST_WIDTH: Final = 1e-6
+# What is lower is a mask, or what a maximum is padded with, which stay in float.
+NO_NUMBER: Final = -1e29
 
 
 def choose(graph: Graph, ranges: Ranges) -> dict[Tensor, Scales]:
@@ -28,10 +31,15 @@ def choose(graph: Graph, ranges: Ranges) -> dict[Tensor, Scales]:
     groups = _groups(graph, ranges)
     symmetric = {groups[t] for t in _right_operands(graph) if t in groups}
     fixed = {op.output: FIXED[op.kind] for op in graph.operators if op.kind in FIXED}
+    # A softmax is computed in float: as a right matrix it can have the scale that is wanted there.
+    for operator in graph.operators:
+        if operator.kind == "SOFTMAX" and groups.get(operator.output) in symmetric:
+            fixed.pop(operator.output)
     joined: dict[Tensor, tuple[float, float]] = {}
-    for tensor, root in groups.items():
+    for tensor, (least, most) in (*ranges.items(), *_of_constants(graph)):
+        root = groups.get(tensor, tensor)
         low, high = joined.get(root, (0.0, 0.0))
-        joined[root] = (min(low, ranges[tensor][0]), max(high, ranges[tensor][1]))
+        joined[root] = (min(low, 0.0 if least < NO_NUMBER else least), max(high, most))
     made = {root: _symmetric(*pair) if root in symmetric else _affine(*pair) for root, pair in joined.items()}
     return {
         tensor: _scales(*fixed[tensor]) if tensor in fixed else _scales(*made[root]) for tensor, root in groups.items()
@@ -41,6 +49,15 @@ def choose(graph: Graph, ranges: Ranges) -> dict[Tensor, Scales]:
 def _right_operands(graph: Graph) -> Iterable[Tensor]:
     """XNNPACK of LiteRT 2.1 computes products wrongly unless the right matrix has its zero point at 0."""
     return [op.inputs[1] for op in graph.operators if op.kind == "BATCH_MATMUL" and op.inputs[1] is not None]
+
+
+def _of_constants(graph: Graph) -> Iterator[tuple[Tensor, tuple[float, float]]]:
+    """The ranges of constants that become part of a tensor, whose scale has to hold them."""
+    for operator in graph.operators:
+        if operator.kind == "CONCATENATION":
+            for tensor in operator.inputs:
+                if tensor is not None and tensor.data is not None:
+                    yield operator.output, (float(tensor.data.min()), float(tensor.data.max()))
 
 
 def _groups(graph: Graph, ranges: Ranges) -> dict[Tensor, Tensor]:
@@ -68,12 +85,16 @@ def _is_fixed(operator: Operator | None) -> bool:
 
 def _affine(low: float, high: float) -> tuple[float, int]:
     """256 steps from `low` to `high`, both moved so that zero is one of them."""
-    scale = max(high - low, LEAST_WIDTH) / 255
+    scale = _width(high - low) / 255
     return scale, round(min(max(-128 - low / scale, -128), 127))
 
 
 def _symmetric(low: float, high: float) -> tuple[float, int]:
-    return max(-low, high, LEAST_WIDTH) / 127, 0
+    return _width(max(-low, high)) / 127, 0
+
+
+def _width(width: float) -> float:
+    return width if width >= LEAST_WIDTH else 1.0
 
 
 def _scales(scale: float, zero_point: int) -> Scales:

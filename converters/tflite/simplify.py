@@ -18,6 +18,7 @@ ACTIVATIONS: Final = ("RELU", "RELU6", "RELU_N1_TO_1")
 def simplify(graph: Graph) -> Graph:
     """The same graph, changed in place."""
     _merge_reshapes(graph)
+    _flatten_means(graph)
     _fold_affine(graph)
     _fuse_activations(graph)
     _share_constants(graph)
@@ -40,7 +41,7 @@ def separate_splits(graph: Graph) -> Graph:
         assert source is not None
         layer = producers.get(source)
         along_channels = operator.outputs[0].shape[:-1] == source.shape[:-1]
-        if layer and layer.kind in ("CONV_2D", "FULLY_CONNECTED") and uses[source] == 1 and along_channels:
+        if layer and along_channels and uses[source] == 1 and _is_divisible(layer):
             gone |= {id(layer), id(operator)}
             operators += _parts(layer, operator.outputs)
     if not operators:
@@ -54,6 +55,20 @@ def separate_splits(graph: Graph) -> Graph:
             kept += [by_output[id(output)] for output in operator.outputs]
     graph.operators = kept
     return graph
+
+
+def _is_divisible(layer: Operator) -> bool:
+    """Whether any of its output channels can be computed alone: not so where groups share input channels."""
+    if layer.kind not in ("CONV_2D", "FULLY_CONNECTED") or not _has_constants(layer):
+        return False
+    source, weight = layer.inputs[:2]
+    assert source is not None
+    assert weight is not None
+    return source.shape[-1] == weight.shape[-1]
+
+
+def _has_constants(layer: Operator) -> bool:
+    return all(tensor is not None and tensor.data is not None for tensor in layer.inputs[1:])
 
 
 def _parts(layer: Operator, outputs: list[Tensor]) -> list[Operator]:
@@ -72,6 +87,7 @@ def _parts(layer: Operator, outputs: list[Tensor]) -> list[Operator]:
                 outputs=[output],
                 options=dict(layer.options),
                 source=layer.source,
+                exact=layer.exact,
             )
         )
         start = end
@@ -91,6 +107,24 @@ def _merge_reshapes(graph: Graph) -> None:
         operator.inputs[0] = source
         if source.shape == operator.output.shape and operator.output not in graph.outputs:
             graph.replace(operator.output, source)
+    graph.drop_unused()
+
+
+def _flatten_means(graph: Graph) -> None:
+    """A mean that keeps its axes, and a reshape that drops them, are one mean."""
+    producers, uses = graph.producers(), graph.uses()
+    for operator in list(graph.operators):
+        source = operator.inputs[0]
+        mean = None if source is None else producers.get(source)
+        if operator.kind != "RESHAPE" or mean is None or mean.kind != "MEAN" or uses[mean.output] > 1:
+            continue
+        axes = mean.inputs[1]
+        assert axes is not None
+        assert axes.data is not None
+        left = [size for place, size in enumerate(mean.output.shape) if place not in axes.data]
+        if mean.options["keep_dims"] and tuple(left) == operator.output.shape:
+            mean.options["keep_dims"], mean.outputs = False, operator.outputs
+            graph.operators.remove(operator)
 
 
 def _fold_affine(graph: Graph) -> None:
@@ -99,20 +133,27 @@ def _fold_affine(graph: Graph) -> None:
     for operator in list(graph.operators):
         if operator.kind not in ("MUL", "ADD", "SUB"):
             continue
-        source, constant = operator.inputs
+        source, constant = _operands(operator)
         if source is None or constant is None or constant.data is None or source not in producers:
             continue
         layer = producers[source]
-        channels = source.shape[-1]
-        by_channel = constant.data.size in (1, channels) and constant.shape[-1:] in ((), (1,), (channels,))
+        by_channel = constant.data.size == 1 or constant.shape[-1:] == (constant.data.size,) == source.shape[-1:]
         by_channel &= operator.output.shape == source.shape
-        if layer.kind not in WEIGHTED or "activation" in layer.options or uses[source] > 1 or not by_channel:
+        foldable = layer.kind in WEIGHTED and "activation" not in layer.options and _has_constants(layer)
+        if not foldable or uses[source] > 1 or not by_channel:
             continue
         _fold_into(layer, operator.kind, constant.data.reshape(-1))
         # The layer gives the result itself from now on, under its own name.
         graph.replace(operator.output, source)
         uses[source] = uses[operator.output]
         graph.operators.remove(operator)
+
+
+def _operands(operator: Operator) -> tuple[Tensor | None, Tensor | None]:
+    """The constant one, if any, last, where the order does not matter."""
+    first, second = operator.inputs
+    swapped = operator.kind != "SUB" and first is not None and first.data is not None
+    return (second, first) if swapped else (first, second)
 
 
 def _fold_into(layer: Operator, kind: str, numbers: NDArray[Any]) -> None:

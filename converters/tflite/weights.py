@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 # Smaller constants stay as they are: together they are few bytes, and biases carry much of the accuracy.
 SMALLEST: Final = 256
 INT8_MAX: Final = 127
+# Products of two scales must not vanish in float32.
+TINIEST: Final = 1e-15
 
 
 def compress(graph: Graph, kind: Literal["fp16", "w8"]) -> Graph:
@@ -66,12 +68,15 @@ def _half(tensor: Tensor) -> Tensor:
     return Tensor(name=tensor.name, shape=tensor.shape, dtype="float16", data=data)
 
 
-def int8_weight(tensor: Tensor, axis: int) -> Tensor:
-    """The constant in int8, symmetric, the largest magnitude of each slice along `axis` at 127."""
+def int8_weight(tensor: Tensor, axis: int, *, least: NDArray[Any] | float = 0.0) -> Tensor:
+    """The constant in int8, symmetric, the largest magnitude of each slice along `axis` at 127.
+
+    No scale is below `least`.
+    """
     import numpy as np
 
     assert tensor.data is not None
-    scale = weight_scale(tensor.data, axis)
+    scale = _as_float32(np.maximum(weight_scale(tensor.data, axis), least))
     spread = [-1 if place == axis else 1 for place in range(tensor.data.ndim)]
     data = np.round(tensor.data / scale.reshape(spread)).clip(-INT8_MAX, INT8_MAX).astype(np.int8)
     scales = Scales(scale=scale.astype(np.float32), zero_point=np.zeros(len(scale), np.int64), axis=axis)
@@ -79,11 +84,18 @@ def int8_weight(tensor: Tensor, axis: int) -> Tensor:
 
 
 def weight_scale(data: NDArray[Any], axis: int) -> NDArray[Any]:
-    """float64 (channels,); a channel of zeros has the scale of one, which changes nothing."""
+    """float64 (channels,); a channel of zeros has the scale of the largest one, since its bias is rounded by it too."""
     import numpy as np
 
     others = tuple(place for place in range(data.ndim) if place != axis)
     largest = np.abs(data.astype(np.float64)).max(axis=others)
-    scale: NDArray[Any] = np.where(largest > 0, largest, INT8_MAX) / INT8_MAX
-    # As the file will have it: numbers rounded by another scale would be off.
-    return scale.astype(np.float32).astype(np.float64)
+    usual = largest.max(initial=0.0) or INT8_MAX
+    return _as_float32(np.maximum(np.where(largest > 0, largest, usual) / INT8_MAX, TINIEST))
+
+
+def _as_float32(scale: NDArray[Any]) -> NDArray[Any]:
+    """As the file will have it: numbers rounded by another scale would be off."""
+    import numpy as np
+
+    rounded: NDArray[Any] = scale.astype(np.float32).astype(np.float64)
+    return rounded
