@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,15 +65,25 @@ def choose(source: Path | None, count: int) -> Calibration:
     path = source.expanduser().absolute()
     if path.is_dir():
         files = _files(path, count)
-        digests = [sha256_of(file) for file in files]
+        digests = [_digest(file) for file in files]
         sha256, found = hashlib.sha256("\n".join(digests).encode()).hexdigest(), len(files)
     else:
-        sha256, found = sha256_of(path) if path.is_file() else "", min(count, len(_array(str(path))))
+        sha256, found = _digest(path), min(count, len(_array(str(path))))
     return Calibration(source=str(path), count=found, sha256=sha256)
 
 
+def _digest(path: Path) -> str:
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise FileProblem(
+            f"{path} cannot be read to calibrate with: {error.strerror or error}",
+            "name a folder of pictures, or an .npz that holds `images`",
+        ) from error
+
+
 def _files(folder: Path, count: int) -> list[Path]:
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.is_dir())
     if not files:
         raise FileProblem(f"{folder} holds no pictures to calibrate with", f"put {', '.join(SUFFIXES)} files there")
     return files[:count]
@@ -84,7 +95,7 @@ def _opened(path: Path, spec: ModelSpec) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as image:
             return spec.preprocess.pixels(image)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise FileProblem(f"{path} is not a picture that can be read", "take it out of the folder") from error
 
 
@@ -92,13 +103,14 @@ def _array(path: str) -> NDArray[Any]:
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here: of an archive that is cut short, numpy would leave it open.
+        with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             images: NDArray[Any] = file["images"]
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, AttributeError, TypeError, BadZipFile, zlib.error) as error:
         raise FileProblem(
             f"{path} gives no images to calibrate with", "name a folder, or an .npz that holds `images`"
         ) from error
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not len(images):
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not images.size:
         raise FileProblem(
             f"{path}: images are {images.dtype} {images.shape}, not uint8 (n, height, width, 3)",
             "save RGB pixels from 0 to 255",

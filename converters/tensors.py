@@ -20,7 +20,10 @@ def model_shape(record: TensorRecord) -> tuple[int | None, ...]:
 
 
 def to_file(record: TensorRecord, values: NDArray[Any]) -> NDArray[Any]:
-    """The model's float (n, …) in the layout and dtype of the file; integers are rounded to even and saturate."""
+    """The model's float (n, …) in the layout and dtype of the file; integers are rounded to even and saturate.
+
+    NaN has no integer, and becomes zero.
+    """
     import numpy as np
 
     if record.layout == "nhwc" and values.ndim == 4:
@@ -28,7 +31,7 @@ def to_file(record: TensorRecord, values: NDArray[Any]) -> NDArray[Any]:
     if record.quantization is not None:
         limits = np.iinfo(record.dtype)
         steps = np.round(values.astype(np.float64) / record.quantization.scale) + record.quantization.zero_point
-        values = np.clip(steps, limits.min, limits.max)
+        values = np.nan_to_num(steps, nan=record.quantization.zero_point).clip(limits.min, limits.max)
     return np.ascontiguousarray(values, dtype=record.dtype)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from ..models.errors import ConversionFailed, MissingDependency, Unsupported
+from ..models.errors import ConversionFailed, EdgeError, MissingDependency, Unsupported
 from .artifact import TensorRecord
 from .conversion import Conversion, Converter
 
@@ -96,7 +96,9 @@ def _write_directly(model: nn.Module, conversion: Conversion, out: Path) -> None
         precision=conversion.precision,
         channels_last=options["io"] == "nhwc",
         edge=options["input"],
-        feeds=conversion.calibration_feeds,
+        feeds=conversion.calibration_feeds if conversion.calibration else None,
+        # A fault of the leaner form would go through with it: what counts is what the user trained.
+        reference=model,
     )
     names = [[tensor.name for tensor in tensors] for tensors in (spec.inputs, spec.outputs)]
     out.write_bytes(writer.write(graph, inputs=names[0], outputs=names[1]))
@@ -105,13 +107,20 @@ def _write_directly(model: nn.Module, conversion: Conversion, out: Path) -> None
 def _write_by_onnx2tf(model: nn.Module, conversion: Conversion, out: Path, *, why: Sequence[str]) -> None:
     from .tflite import by_onnx2tf
 
+    # Where both ways fail, what the first lacked names the place in the user's own model.
+    before = [note.removeprefix("by way of onnx2tf: ") for note in why]
     try:
         _require_onnx2tf()
         by_onnx2tf.convert(model, conversion, out, calibration=conversion.calibration_feeds)
     except (ConversionFailed, MissingDependency) as error:
-        # Both ways failed: what the first lacked names the place in the user's own model.
-        said = "; ".join([*(note.removeprefix("by way of onnx2tf: ") for note in why), error.message])
-        raise type(error)(said, error.hint) from error
+        raise type(error)("; ".join([*before, error.message]), error.hint) from error
+    except (EdgeError, OSError):
+        raise
+    except Exception as error:
+        # PyTorch's exporter to ONNX has many ways to refuse a model.
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
+        said = f"the way to ONNX, which onnx2tf needs, fails: {type(error).__name__}: {reason}"
+        raise ConversionFailed("; ".join([*before, said])) from error
 
 
 def _require_onnx2tf() -> None:

@@ -8,8 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..models.errors import EdgeError
-from .options import Calibrate, ImgSize, Input, Io, Json, Precision, Quiet, Seed, Verbose, Via, Weights
+from ..models.errors import EdgeError, Unsupported
+from .options import (
+    Calibrate,
+    CalibrationImages,
+    ImgSize,
+    Input,
+    Io,
+    Json,
+    Precision,
+    Quiet,
+    Seed,
+    Verbose,
+    Via,
+    Weights,
+)
 
 if TYPE_CHECKING:
     from ..converters.artifact import Artifact
@@ -30,7 +43,7 @@ def convert(
     io: Io = None,
     input: Input = None,
     calibrate: Calibrate = None,
-    calibration_images: Annotated[int, typer.Option(help="How many of them at most.")] = 128,
+    calibration_images: CalibrationImages = None,
     parity_images: Annotated[int, typer.Option(help="Real images that the gate compares.")] = 32,
     out: Annotated[Path, typer.Option(help="Where the artifact's folder goes.")] = Path("artifacts"),
     timeout: Annotated[float, typer.Option(help="Seconds that a converter may take.")] = 900,
@@ -45,13 +58,23 @@ def convert(
 
     spec = _find(ModelRequest(name=model, weights=weights, img_size=img_size, num_classes=num_classes), quiet=quiet)
     asked = {"precision": precision, "batch": _batch(batch), "images": parity_images, "seed": seed}
-    images = {"calibrate": calibrate, "calibration_images": calibration_images}
+    count = 128 if calibration_images is None else calibration_images
+    images = {"calibrate": calibrate, "calibration_images": count}
     options = options_of(target, {"opset": opset, "via": via, "io": io, "input": input})
     plans = [plan(spec, name, options=own, **asked, **images) for name, own in options.items()]  # type: ignore[arg-type]
+    _refuse_idle(calibration_images, plans)
     outcomes = [_make(conversion, out, timeout_s=timeout, quiet=quiet) for conversion in plans]
     if len(outcomes) == 1 and isinstance(outcomes[0], EdgeError):
         raise outcomes[0]
     return _report(outcomes, as_json=json, verbose=verbose)
+
+
+def _refuse_idle(calibration_images: int | None, plans: Sequence[Conversion]) -> None:
+    if calibration_images is not None and not any(conversion.calibration for conversion in plans):
+        raise Unsupported(
+            f"--calibration-images means nothing to {', '.join(f'{each.target} {each.precision}' for each in plans)}",
+            "leave it out, or add --precision int8",
+        )
 
 
 def _find(request: ModelRequest, *, quiet: bool) -> ModelSpec:

@@ -26,3 +26,4 @@ Calibrate = Annotated[
     Path | None,
     typer.Option(help="Images for int8: a folder, or .npz with `images`; the model's own samples if not given."),
 ]
+CalibrationImages = Annotated[int | None, typer.Option(help="How many of them at most; 128 if not given.")]

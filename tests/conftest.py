@@ -41,6 +41,21 @@ def demo(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Artifact:
 
 
 @pytest.fixture(scope="session")
+def demo_tflite(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Artifact:
+    """EfficientViT-M0 on digits as fp32 TFLite, through the whole way."""
+    conversion = plan(find(ModelRequest(name="efficientvit_m0", weights="demo")), "tflite", images=16)
+    return convert(conversion, tmp_path_factory.mktemp("tflite"), execute=execute, engine=default_runtime("tflite"))
+
+
+@pytest.fixture(scope="session")
+def demo_int8(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Artifact:
+    """EfficientViT-M0 on digits as int8 TFLite, through the whole way."""
+    spec = find(ModelRequest(name="efficientvit_m0", weights="demo"))
+    conversion = plan(spec, "tflite", precision="int8", images=16, calibration_images=32)
+    return convert(conversion, tmp_path_factory.mktemp("int8"), execute=execute, engine=default_runtime("tflite"))
+
+
+@pytest.fixture(scope="session")
 def evit_edge() -> Run:
     """Runs the command line in a process of its own, as a user does."""
 

@@ -20,7 +20,7 @@ def test_the_wheel_holds_every_module_and_the_demo_weights(tmp_path: Path) -> No
     subprocess.run(command, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     held = set(zipfile.ZipFile(wheel).namelist())
-    modules = {f"evit_edge/{room}/{file.name}" for room in ROOMS for file in (ROOT / room).glob("*.py")}
+    modules = {f"evit_edge/{file.relative_to(ROOT)}" for room in ROOMS for file in (ROOT / room).rglob("*.py")}
     assert modules <= held
     assert {"evit_edge/py.typed", "evit_edge/models/efficientvit_m0_digits.safetensors"} <= held
     entry_points = next(name for name in held if name.endswith("entry_points.txt"))

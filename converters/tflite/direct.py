@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from . import int8, ranges, weights
 from .graph import Graph
 from .lowering import NotLowered, lower, missing
-from .proof import prove
+from .proof import COUNT, prove
 from .rules import RULES
 from .simplify import separate_splits, simplify
 
@@ -39,21 +39,22 @@ def graph_of(
     """The graph of a float32 module that takes one tensor of `shape`, whose None is a free batch.
 
     With `channels_last` 4-D inputs and outputs have their channels last. `int8` needs `feeds`, float32 arrays
-    (1, …) in the module's own layout; `edge` is then the dtype of inputs and outputs, and `reference` the model that
-    the float graph must agree with, the module itself if not given. Raises `NotLowered` with the operator and the
-    module's path where there is no rule, and `ParityFailed` if the float graph of an int8 one is off.
+    (1, …) in the module's own layout, and `edge` is then the dtype of inputs and outputs. Below fp32 the float graph
+    must first agree with `reference`, the module itself if not given, on the first feeds, or on noise without any.
+    Raises `NotLowered` with the operator and the module's path where there is no rule, and `ParityFailed`.
     """
     graph = simplify(separate_splits(lower(exported(module, shape), RULES, channels_last=channels_last)))
+    if precision == "fp32":
+        return graph
+    count = shape[0] or 1
+    proof_feeds = _noise(shape) if feeds is None else feeds()
+    prove(graph, module if reference is None else reference, _repeated(proof_feeds, count), channels_last=channels_last)
     if precision in ("fp16", "w8"):
         return weights.compress(graph, precision)  # type: ignore[arg-type]
-    if precision == "int8":
-        assert feeds is not None
-        count = shape[0] or 1
-        prove(graph, module if reference is None else reference, _repeated(feeds(), count), channels_last=channels_last)
-        laid_out = (_laid_out(feed, channels_last=channels_last) for feed in _repeated(feeds(), count))
-        found = ranges.measure(graph, laid_out)
-        return weights.compress(int8.quantize(graph, found, edge=edge), "w8")
-    return graph
+    assert feeds is not None
+    laid_out = (_laid_out(feed, channels_last=channels_last) for feed in _repeated(feeds(), count))
+    found = ranges.measure(graph, laid_out)
+    return weights.compress(int8.quantize(graph, found, edge=edge), "w8")
 
 
 def exported(module: nn.Module, shape: tuple[int | None, ...]) -> torch.export.ExportedProgram:
@@ -86,6 +87,13 @@ def _no_collection() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+def _noise(shape: tuple[int | None, ...]) -> Iterator[NDArray[Any]]:
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    return (rng.standard_normal([1, *(side or 1 for side in shape[1:])], np.float32) for _ in range(COUNT))
 
 
 def _repeated(feeds: Iterable[NDArray[Any]], count: int) -> Iterator[NDArray[Any]]:

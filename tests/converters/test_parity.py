@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
+from evit_edge.converters.artifact import ParityRecord, Precision
 from evit_edge.converters.conversion import CONVERTERS
 from evit_edge.converters.parity import THRESHOLDS, Threshold, compare, complaint, judge
 from evit_edge.models.errors import ParityFailed
@@ -72,6 +73,30 @@ def test_top1_counts_on_real_images_alone() -> None:
     got = want[:, ::-1].copy()
     assert not compare([want], [got], inputs="images", threshold=FP32).passed
     assert compare([want], [got], inputs="noise", threshold=FP32).passed
+
+
+def far_off(precision: Precision, group: str) -> ParityRecord:
+    """The verdict where one group is upside down and the images are right."""
+    want = {"images": [logits()], group: [logits()]}
+    return judge(want, {**want, group: [-logits()]}, precision=precision, engine="litert")
+
+
+@pytest.mark.parametrize("precision", ["int8", "w8a16"])
+def test_inputs_beyond_the_calibration_are_shown_and_not_judged_where_there_is_one(precision: Precision) -> None:
+    verdict = far_off(precision, "large")
+    images, large = verdict.rows
+    assert verdict.passed
+    assert (images.judged, large.judged, large.passed) == (True, False, True)
+    assert large.cosine == pytest.approx(-1)
+    assert not far_off(precision, "noise").passed
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "w8"])
+def test_inputs_larger_than_any_image_are_judged_where_nothing_was_calibrated(precision: Precision) -> None:
+    verdict = far_off(precision, "large")
+    assert not verdict.passed
+    assert [row.judged for row in verdict.rows] == [True, True]
+    assert "large[" in complaint(verdict, precision)
 
 
 def test_every_precision_that_can_be_written_has_a_threshold() -> None:

@@ -23,12 +23,17 @@ def fresh(index: int) -> list[str]:
     return [*CONVERT, "--parity-images", "1", "--seed", str(index)]
 
 
+def fresh_int8(index: int, calibration_images: int) -> list[str]:
+    precision = ["--precision", "int8", "--calibration-images", str(calibration_images)]
+    return [*(("tflite" if word == "onnx" else word) for word in fresh(index)), *precision]
+
+
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 300 KiB."""
+def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A file system of 300 KiB, or of what the test's parameter says."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={getattr(request, 'param', '300k')}", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
         pytest.skip("a small file system can be mounted by root only")
     yield folder
@@ -40,17 +45,27 @@ def processes_below(folder: Path) -> list[str]:
     return found.stdout.split()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interruption_ends_with_130_and_leaves_nothing(tmp_path: Path, number: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "arguments", "later_s"),
+    [
+        (signal.SIGINT, fresh(102), 1),
+        (signal.SIGTERM, fresh(115), 1),
+        # In the middle of a calibration that would take a minute.
+        (signal.SIGINT, fresh_int8(102, 1400), 6),
+    ],
+)
+def test_an_interruption_ends_with_130_and_leaves_nothing(
+    tmp_path: Path, number: int, arguments: list[str], later_s: float
+) -> None:
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "evit_edge", *fresh(100 + number), "--out", str(out)]
+    command = [sys.executable, "-m", "evit_edge", *arguments, "--out", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not (out.exists() and any(out.iterdir())):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     # The converting child is under way: its folder is there, its file is not.
-    time.sleep(1)
+    time.sleep(later_s)
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -62,6 +77,18 @@ def test_an_interruption_ends_with_130_and_leaves_nothing(tmp_path: Path, number
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(evit_edge: Run, small_disk: Path) -> None:
     done = evit_edge(*fresh(1), "--out", small_disk)
+    assert done.returncode == 3, done.stderr
+    assert "No space left" in done.stderr
+    assert str(small_disk) in done.stderr
+    assert list(small_disk.iterdir()) == []
+
+
+# The golden values take 1.2 MB and the model 2.8; to be described, it is written a second time.
+@pytest.mark.parametrize("small_disk", ["2m", "5m"], indirect=True)
+def test_a_disk_that_fills_up_while_a_quantized_file_is_written_is_one_line_and_leaves_nothing(
+    evit_edge: Run, small_disk: Path
+) -> None:
+    done = evit_edge(*fresh_int8(4, 1), "--out", small_disk)
     assert done.returncode == 3, done.stderr
     assert "No space left" in done.stderr
     assert str(small_disk) in done.stderr

@@ -24,5 +24,12 @@ def wrong_precision(job: dict[str, Any]) -> Any:
     return {**worker.work(job), "precision_found": "fp32+int8"}
 
 
+def forgets_to_compress(job: dict[str, Any]) -> Any:
+    from evit_edge.converters.tflite import direct
+
+    direct.weights.compress = lambda graph, kind: graph  # type: ignore[attr-defined]
+    return worker.work(job)
+
+
 if __name__ == "__main__":
     child.serve(globals()[os.environ["WORKER_FAKE"]])
