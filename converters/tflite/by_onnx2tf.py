@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ...models.errors import ConversionFailed
 from .. import child
 from ..to_onnx import CONVERTER as ONNX
+from .proof import prove
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     Calibration = Callable[[], Iterable[NDArray[np.float32]]]
 
 WORKER: Final = f"{__package__}.onnx2tf_worker"
+FLOAT_FILE: Final = "float.tflite"
 CALIBRATED: Final = ("int8", "w8a16")
 
 
@@ -42,8 +44,8 @@ def convert(
     """Write the TFLite file `out` from the eager model; onnx2tf and TensorFlow run in a child with these limits.
 
     `calibration()` gives normalised float32 (1, channels, height, width), and is asked at int8 and w8a16 alone.
-    Raises `ConversionFailed` with the ONNX operator that was in the way, where onnx2tf tells; nothing but a
-    complete `out` is left behind.
+    Raises `ConversionFailed` with the ONNX operator that was in the way, where onnx2tf tells, and `ParityFailed` where
+    the float model that a reduced precision is made from is off; nothing but a complete `out` is left behind.
     """
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent.resolve()) as name:
         folder = Path(name)
@@ -57,10 +59,18 @@ def convert(
             raise ConversionFailed(f"{conversion.folder_name}: onnx2tf {error.message}", limits) from error
         except ConversionFailed as error:
             raise ConversionFailed(f"{conversion.folder_name}: onnx2tf {error.message}", error.hint) from error
+        if conversion.precision != "fp32":
+            _prove(folder / FLOAT_FILE, model, conversion)
         written = folder / "model.tflite"
         if not written.exists():
             raise ConversionFailed(f"{conversion.folder_name}: onnx2tf ended without an error and without a file")
         written.replace(out)
+
+
+def _prove(file: Path, model: nn.Module, conversion: Conversion) -> None:
+    channels_last = conversion.options["io"] == "nhwc"
+    shape = (conversion.batch, *conversion.spec.inputs[0].shape[1:])
+    prove(file.read_bytes(), model, shape, channels_last=channels_last)
 
 
 def _to_onnx(conversion: Conversion) -> Conversion:

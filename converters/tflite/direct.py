@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from . import int8, ranges, weights
 from .graph import Graph
 from .lowering import NotLowered, lower, missing
-from .proof import COUNT, prove
+from .proof import prove
 from .rules import RULES
 from .simplify import separate_splits, simplify
+from .writer import write
 
 if TYPE_CHECKING:
     import torch
@@ -46,14 +47,21 @@ def graph_of(
     graph = simplify(separate_splits(lower(exported(module, shape), RULES, channels_last=channels_last)))
     if precision == "fp32":
         return graph
-    count = shape[0] or 1
-    proof_feeds = _noise(shape) if feeds is None else feeds()
-    prove(graph, module if reference is None else reference, _repeated(proof_feeds, count), channels_last=channels_last)
+    prove(
+        write(
+            graph, inputs=[tensor.name for tensor in graph.inputs], outputs=[f"y{i}" for i in range(len(graph.outputs))]
+        ),
+        module if reference is None else reference,
+        shape,
+        channels_last=channels_last,
+        feeds=None if feeds is None else feeds(),
+    )
     if precision in ("fp16", "w8"):
         return weights.compress(graph, precision)  # type: ignore[arg-type]
     assert feeds is not None
-    laid_out = (_laid_out(feed, channels_last=channels_last) for feed in _repeated(feeds(), count))
-    found = ranges.measure(graph, laid_out)
+    # A graph for a fixed batch takes no other.
+    repeated = (feed.repeat(shape[0] or 1, axis=0) for feed in feeds())
+    found = ranges.measure(graph, (_laid_out(feed, channels_last=channels_last) for feed in repeated))
     return weights.compress(int8.quantize(graph, found, edge=edge), "w8")
 
 
@@ -87,18 +95,6 @@ def _no_collection() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
-
-
-def _noise(shape: tuple[int | None, ...]) -> Iterator[NDArray[Any]]:
-    import numpy as np
-
-    rng = np.random.default_rng(0)
-    return (rng.standard_normal([1, *(side or 1 for side in shape[1:])], np.float32) for _ in range(COUNT))
-
-
-def _repeated(feeds: Iterable[NDArray[Any]], count: int) -> Iterator[NDArray[Any]]:
-    """Each sample `count` times: a graph for a fixed batch takes no other."""
-    return (feed.repeat(count, axis=0) for feed in feeds)
 
 
 def _laid_out(feed: NDArray[Any], *, channels_last: bool) -> NDArray[Any]:

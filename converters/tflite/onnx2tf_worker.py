@@ -24,7 +24,10 @@ ANSI: Final = re.compile(r"\x1b\[\d+m")
 
 
 def work(job: dict[str, Any]) -> None:
-    """Write `model.tflite` into the job's folder from its `model.onnx`, and `calibration.npy` where there is one."""
+    """Write `model.tflite` into the job's folder from its `model.onnx`, and `calibration.npy` where there is one.
+
+    With a reduced precision `float.tflite` stands beside it, for the proof that onnx2tf did its part.
+    """
     folder = Path(job["folder"])
     _limit_memory(job["memory_bytes"])
     # Whatever these packages drop, and wherever they think it belongs, goes away with the folder.
@@ -35,6 +38,9 @@ def work(job: dict[str, Any]) -> None:
         _check_inputs(model, job)
         _save(model, folder / "saved_model", job)
         flatbuffer = _to_tflite(folder / "saved_model", job)
+        if job["precision"] != "fp32":
+            floats = _to_tflite(folder / "saved_model", {**job, "precision": "fp32"})
+            (folder / "float.tflite").write_bytes(rewrite(floats, inputs=job["inputs"], outputs=job["outputs"]))
     except MemoryError as error:
         raise ConversionFailed(f"needs more than {job['memory_bytes'] / 2**30:g} GiB of memory") from error
     named = rewrite(flatbuffer, inputs=job["inputs"], outputs=job["outputs"])
@@ -168,7 +174,8 @@ def _to_tflite(saved_model: Path, job: dict[str, Any]) -> bytes:
         case "w8a16":
             int16 = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
             converter.target_spec.supported_ops = [int16]
-    if (file := saved_model.parent / "calibration.npy").exists():
+    if job["precision"] in ("int8", "w8a16"):
+        file = saved_model.parent / "calibration.npy"
         converter.representative_dataset = _batches(file, job["batch"] or 1)
     try:
         flatbuffer: bytes = converter.convert()

@@ -1,4 +1,4 @@
-"""Before a graph loses bits: proof that its float form computes what the module does.
+"""Before a model loses bits: proof that its float form computes what the module does.
 
 A channel swap or a wrong axis can cost less than int8 itself does, or int8 weights alone, and the gate, which sees the
 final file alone, would let it pass.
@@ -6,14 +6,12 @@ final file alone, would let it pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from ...models.errors import ParityFailed
 from .. import parity
-from .graph import Graph
-from .writer import write
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,18 +20,29 @@ if TYPE_CHECKING:
 COUNT: Final = 4
 
 
-def prove(graph: Graph, module: nn.Module, feeds: Iterable[NDArray[Any]], *, channels_last: bool) -> None:
-    """Compare both on the first feeds, float32 (1, …) in the module's layout; raises `ParityFailed`."""
+def prove(
+    content: bytes,
+    module: nn.Module,
+    shape: tuple[int | None, ...],
+    *,
+    channels_last: bool,
+    feeds: Iterable[NDArray[Any]] | None = None,
+) -> None:
+    """Compare the float file `content` with the module, which takes one tensor of `shape`; raises `ParityFailed`.
+
+    On the first of `feeds`, float32 (1, …) in the module's layout, or on noise without any.
+    """
     import numpy as np
     import torch
     from ai_edge_litert.interpreter import Interpreter
 
-    (image,), names = graph.inputs, [f"output{index}" for index in range(len(graph.outputs))]
-    interpreter = Interpreter(model_content=write(graph, inputs=[image.name], outputs=names))
+    interpreter = Interpreter(model_content=content)
     interpreter.allocate_tensors()
     (taken,), given = interpreter.get_input_details(), interpreter.get_output_details()
     pairs = []
-    for feed in islice(feeds, COUNT):
+    for one in islice(_noise(shape) if feeds is None else feeds, COUNT):
+        # A file for a fixed batch takes no other.
+        feed = one.repeat(shape[0] or 1, axis=0)
         laid_out = feed.transpose(0, 2, 3, 1) if channels_last and feed.ndim == 4 else feed
         interpreter.set_tensor(taken["index"], np.ascontiguousarray(laid_out))
         interpreter.invoke()
@@ -50,10 +59,17 @@ def prove(graph: Graph, module: nn.Module, feeds: Iterable[NDArray[Any]], *, cha
     row = parity.compare([expected], [actual], inputs="samples", threshold=parity.THRESHOLDS["fp32"])
     if not row.passed:
         raise ParityFailed(
-            f"the float graph to be quantized is off by a relative L2 of {row.relative_l2:.2e}, "
+            f"the float form of the file to be quantized is off by a relative L2 of {row.relative_l2:.2e}, "
             f"cosine {parity.at_least(row.cosine)}",
-            "this is a fault of the direct writer: try --via onnx2tf, and report it",
+            "this is a fault of the converter: try the other --via, and report it",
         )
+
+
+def _noise(shape: tuple[int | None, ...]) -> Iterator[NDArray[Any]]:
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    return (rng.standard_normal([1, *(side or 1 for side in shape[1:])], np.float32) for _ in range(COUNT))
 
 
 def _flat(arrays: Iterable[Any], *, channels_last: bool) -> NDArray[Any]:

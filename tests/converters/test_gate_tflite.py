@@ -167,7 +167,7 @@ def test_the_same_faults_are_refused_before_anything_is_quantized(
     monkeypatch.setattr(weights, "compress", never)
     broken = faulty(spec, original, fault)
     given = feeds if precision == "int8" else None
-    with pytest.raises(ParityFailed, match="the float graph to be quantized is off by a relative L2 of"):
+    with pytest.raises(ParityFailed, match="the float form of the file to be quantized is off by a relative L2 of"):
         direct.graph_of(broken, SHAPE, precision=precision, feeds=given, reference=original)
 
 
