@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/tflite.py [--models efficientvit_m0,efficientvit_m5] [--work DIR] [--json FILE]
 
-Models get random weights with BatchNorm's statistics from photographs, 224 px and batch 1. Every file has its channels
+Models get random weights with BatchNorm's statistics from images, 224 px and batch 1. Every file has its channels
 last and takes and gives floats, but for ai-edge-quantizer's static int8, whose recipe makes these integers too:
 
 - ours: all precisions that the direct writer has;

@@ -33,27 +33,8 @@ def prove(
     On the first of `feeds`, float32 (1, …) in the module's layout, or on noise without any.
     """
     import numpy as np
-    import torch
-    from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(model_content=content)
-    interpreter.allocate_tensors()
-    (taken,), given = interpreter.get_input_details(), interpreter.get_output_details()
-    pairs = []
-    for one in islice(_noise(shape) if feeds is None else feeds, COUNT):
-        # A file for a fixed batch takes no other.
-        feed = one.repeat(shape[0] or 1, axis=0)
-        laid_out = feed.transpose(0, 2, 3, 1) if channels_last and feed.ndim == 4 else feed
-        interpreter.set_tensor(taken["index"], np.ascontiguousarray(laid_out))
-        interpreter.invoke()
-        with torch.inference_mode():
-            wanted = module(torch.from_numpy(feed))
-        pairs.append(
-            (
-                _flat([wanted] if isinstance(wanted, torch.Tensor) else wanted, channels_last=channels_last),
-                _flat([interpreter.get_tensor(each["index"]) for each in given], channels_last=False),
-            )
-        )
+    pairs = list(_answers(content, module, _repeated(shape, feeds), channels_last=channels_last))
     expected, actual = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
     # Not judged by the first class: there may be no classes, and two that are as good as equal prove nothing.
     row = parity.compare([expected], [actual], inputs="samples", threshold=parity.THRESHOLDS["fp32"])
@@ -63,6 +44,35 @@ def prove(
             f"cosine {parity.at_least(row.cosine)}",
             "this is a fault of the converter: try the other --via, and report it",
         )
+
+
+def _answers(
+    content: bytes, module: nn.Module, feeds: Iterable[NDArray[Any]], *, channels_last: bool
+) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """The module's outputs and the file's, each in a row."""
+    import numpy as np
+    import torch
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    (taken,), given = interpreter.get_input_details(), interpreter.get_output_details()
+    for feed in feeds:
+        laid_out = feed.transpose(0, 2, 3, 1) if channels_last and feed.ndim == 4 else feed
+        interpreter.set_tensor(taken["index"], np.ascontiguousarray(laid_out))
+        interpreter.invoke()
+        with torch.inference_mode():
+            wanted = module(torch.from_numpy(feed))
+        yield (
+            _flat([wanted] if isinstance(wanted, torch.Tensor) else wanted, channels_last=channels_last),
+            _flat([interpreter.get_tensor(each["index"]) for each in given], channels_last=False),
+        )
+
+
+def _repeated(shape: tuple[int | None, ...], feeds: Iterable[NDArray[Any]] | None) -> Iterator[NDArray[Any]]:
+    # A file for a fixed batch takes no other.
+    chosen = islice(_noise(shape) if feeds is None else feeds, COUNT)
+    return (feed.repeat(shape[0] or 1, axis=0) for feed in chosen)
 
 
 def _noise(shape: tuple[int | None, ...]) -> Iterator[NDArray[Any]]:
