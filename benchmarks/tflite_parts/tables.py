@@ -24,6 +24,7 @@ LEAST_SPEEDUP: Final = 30.0
 MOST_OPERATORS: Final = 433
 # Those that take windows apart and put them together.
 MOST_TRANSPOSES: Final = 2
+RULE: Final = "SLOWER: all of the interval is above 1. In brackets: one of the two is WRONG there."
 HISTOGRAMS: Final = ("ours_fp32", "onnx2tf_fp32", "way_a_fp32", "litert_fp32", "ours_int8", "way_a_int8", "litert_int8")
 
 
@@ -165,13 +166,16 @@ def footnote(by_threads: Mapping[str, Sequence[Mapping[str, Any]]], known: Mappi
 def same_precision(page: Any, name: str, model: Model) -> None:
     """Ours over each peer's file of the same precision: above 1 is slower."""
     settings = settings_of(model)
-    rows = [
-        [own["label"], peer["label"], *(verdict(ratio(trials, own["name"], peer["name"])) for _, _, trials in settings)]
-        for own, peer in rivals(model)
-    ]
+    rows = []
+    for own, peer in rivals(model):
+        cells = []
+        for engine, _, trials in settings:
+            found = ratio(trials, own["name"], peer["name"])
+            cells.append(verdict(found, counts=both_right(model, engine, own, peer)) if found else "—")
+        rows.append([own["label"], peer["label"], *cells])
     if rows:
         columns = ["file", "over", *(f"{engine}, {threaded(threads)}" for engine, threads, _ in settings)]
-        page.table(f"{name}: at the same precision", columns, rows, footer="SLOWER: all of the interval is above 1.")
+        page.table(f"{name}: at the same precision", columns, rows, footer=RULE)
 
 
 def settings_of(model: Model) -> list[tuple[str, str, list[Any]]]:
@@ -190,10 +194,14 @@ def threaded(count: str) -> str:
     return "1 thread" if count == "1" else f"{count} threads"
 
 
-def verdict(found: Mapping[str, Any] | None) -> str:
-    if found is None:
-        return "—"
-    return f"{found['median']:.3f}{' SLOWER' if is_slower(found) else ''}"
+def both_right(model: Model, engine: str, *entries: Mapping[str, Any]) -> bool:
+    proofs = model["proofs"][engine]
+    return not any(proofs[entry["name"]]["wrong"] for entry in entries)
+
+
+def verdict(found: Mapping[str, Any], *, counts: bool) -> str:
+    value = f"{found['median']:.3f}"
+    return f"{value}{' SLOWER' if is_slower(found) else ''}" if counts else f"({value})"
 
 
 def is_slower(found: Mapping[str, Any] | None) -> bool:
@@ -223,12 +231,15 @@ def speed_bars(name: str, model: Model) -> list[list[str]]:
             found = ratio(trials, f"ours_{precision}", "onnx2tf_fp32")
             if found and name in bar:
                 rows.append(judged(f"{precision} over onnx2tf fp32, {engine}, 1 thread", found["median"], bar[name]))
-    pairs = [(own, peer, trials) for own, peer in rivals(model) for _, _, trials in settings_of(model)]
-    if pairs:
-        slower = sum(is_slower(ratio(trials, own["name"], peer["name"])) for own, peer, trials in pairs)
-        rows.append(
-            judged(f"slower than a peer, of {len(pairs)} comparisons at the same precision", slower, 0, digits=0)
-        )
+    compared = [
+        found
+        for own, peer in rivals(model)
+        for engine, _, trials in settings_of(model)
+        if (found := ratio(trials, own["name"], peer["name"])) and both_right(model, engine, own, peer)
+    ]
+    if compared:
+        what = f"slower than a peer, of {len(compared)} comparisons at the same precision"
+        rows.append(judged(what, sum(map(is_slower, compared)), 0, digits=0))
     return rows
 
 
