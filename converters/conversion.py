@@ -69,6 +69,11 @@ class Conversion:
             **self.options,
         }
 
+    def proof_feeds(self, count: int) -> Iterator[NDArray[np.float32]]:
+        """`count` of the model's own images as its inputs: on noise a good model can be chaotic."""
+        for pixels in self.spec.calibration_pixels(count):
+            yield self.spec.preprocess.normalise(pixels[None])
+
     def calibration_feeds(self) -> Iterator[NDArray[np.float32]]:
         """The model's inputs to calibrate with, one by one: float32 (1, channels, height, width)."""
         if self.calibration is None:

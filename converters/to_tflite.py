@@ -86,7 +86,10 @@ class TfliteConverter:
 
 
 def _write_directly(model: nn.Module, conversion: Conversion, out: Path) -> None:
+    from functools import partial
+
     from .tflite import direct, writer
+    from .tflite.proof import COUNT
 
     spec, options = conversion.spec, conversion.options
     graph = direct.graph_of(
@@ -96,7 +99,7 @@ def _write_directly(model: nn.Module, conversion: Conversion, out: Path) -> None
         precision=conversion.precision,
         channels_last=options["io"] == "nhwc",
         edge=options["input"],
-        feeds=conversion.calibration_feeds if conversion.calibration else None,
+        feeds=conversion.calibration_feeds if conversion.calibration else partial(conversion.proof_feeds, COUNT),
         # A fault of the leaner form would go through with it: what counts is what the user trained.
         reference=model,
     )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ...models.errors import ConversionFailed
 from .. import child
 from ..to_onnx import CONVERTER as ONNX
-from .proof import prove
+from .proof import COUNT, prove
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,7 +70,7 @@ def convert(
 def _prove(file: Path, model: nn.Module, conversion: Conversion) -> None:
     channels_last = conversion.options["io"] == "nhwc"
     shape = (conversion.batch, *conversion.spec.inputs[0].shape[1:])
-    prove(file.read_bytes(), model, shape, channels_last=channels_last)
+    prove(file.read_bytes(), model, shape, channels_last=channels_last, feeds=conversion.proof_feeds(COUNT))
 
 
 def _to_onnx(conversion: Conversion) -> Conversion:
