@@ -77,7 +77,7 @@ class ModelRequest:
     num_classes: int | None = None
 
 
-def _unchanged(module: nn.Module, batch: int | None) -> nn.Module:
+def _unchanged(module: nn.Module, batch: int | None = None) -> nn.Module:
     return module
 
 
@@ -89,8 +89,10 @@ class ModelSpec:
     is the digest of the weights' file. `sample_pixels(n)` gives n real images the model can be tried on,
     uint8 (n, size, size, 3); `calibration_pixels(n)` gives others, for a quantizer to look at.
     `deploy(module, batch)` gives an equal but leaner module for a batch (None: any); that one is converted, and
-    checked against the first. `weights_known` are the names that `request.weights`
-    can have beside a file, `published_top1` is the authors' own accuracy on ImageNet in per cent.
+    checked against the first. `deploy_channels(module)` gives an equal module with channels second everywhere,
+    of convolutions rather than linear layers, for a neural engine and any batch. `weights_known` are the names
+    that `request.weights` can have beside a file, `published_top1` is the authors' own accuracy on ImageNet in
+    per cent.
     """
 
     request: ModelRequest
@@ -104,6 +106,7 @@ class ModelSpec:
     sample_pixels: Callable[[int], NDArray[np.uint8]]
     calibration_pixels: Callable[[int], NDArray[np.uint8]]
     deploy: Callable[[nn.Module, int | None], nn.Module] = _unchanged
+    deploy_channels: Callable[[nn.Module], nn.Module] = _unchanged
     weights_known: tuple[str, ...] = ()
     published_top1: float | None = None
 

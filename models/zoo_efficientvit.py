@@ -195,6 +195,7 @@ def _spec(
         sample_pixels=partial(sample, preprocess=preprocess),
         calibration_pixels=partial(sample, preprocess=preprocess, part="training"),
         deploy=_deploy,
+        deploy_channels=_deploy_channels,
         weights_known=_weights_known(request.name),
         published_top1=PUBLISHED_TOP1[request.name],
     )
@@ -260,3 +261,9 @@ def _deploy(model: nn.Module, batch: int | None) -> nn.Module:
     from .deploy import deploy
 
     return deploy(cast("EfficientViT", model), batch=batch)
+
+
+def _deploy_channels(model: nn.Module) -> nn.Module:
+    from .deploy_channels import deploy_channels
+
+    return deploy_channels(cast("EfficientViT", model))
