@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from ..models.download import sha256_of
 from ..models.errors import BadArtifact
-from ..models.spec import Preprocess
+from ..models.spec import ModelSpec, Preprocess
 
 MANIFEST: Final = "artifact.json"
 GOLDEN: Final = "golden.npz"
@@ -30,11 +30,20 @@ class Quantization(_Record):
     zero_point: int
 
 
+class Normalisation(_Record):
+    """What a pixel p from 0 to 255 of an image stands for, per channel: (p / 255 - mean) / std."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
 class TensorRecord(_Record):
     """A named input or output as the file has it; null in `shape` is a dynamic batch.
 
     With the layout `nhwc` a 4-D tensor has its channels last where the model has them second; with a
-    quantization it holds integers where the model has float32. `tensors.py` goes from one to the other.
+    quantization it holds integers where the model has float32; with a normalisation it holds RGB pixels, which the
+    file normalises itself; `softmax` says that it holds probabilities where the model has logits. `tensors.py` goes
+    from one to the other.
     """
 
     name: str
@@ -42,6 +51,8 @@ class TensorRecord(_Record):
     dtype: str
     layout: Literal["nchw", "nhwc"] = "nchw"
     quantization: Quantization | None = None
+    normalisation: Normalisation | None = None
+    softmax: bool = False
 
 
 class PreprocessRecord(_Record):
@@ -71,9 +82,28 @@ class ModelRecord(_Record):
     preprocess: PreprocessRecord
     licence: str
 
+    @classmethod
+    def of(cls, spec: ModelSpec) -> ModelRecord:
+        """The record of a model that can be built."""
+        request = spec.request
+        return cls(
+            name=spec.name,
+            weights=str(request.weights),
+            img_size=int(request.img_size or 0),
+            num_classes=int(request.num_classes or 0),
+            weights_sha256=spec.weights_sha256,
+            digest=spec.digest,
+            labels=spec.labels,
+            preprocess=PreprocessRecord(**asdict(spec.preprocess)),
+            licence=spec.licence,
+        )
+
 
 class ParityRow(_Record):
-    """How far the artifact is from the original on one group of inputs, and whether it counts; see `parity.compare`."""
+    """How far the artifact is from the original on one group of inputs, and whether it counts; see `parity.compare`.
+
+    `limit` is the relative L2 that was allowed, null in records from before it was kept.
+    """
 
     inputs: str
     count: int
@@ -85,6 +115,7 @@ class ParityRow(_Record):
     top5: float
     worst_index: int
     judged: bool = True
+    limit: float | None = None
     passed: bool
 
 

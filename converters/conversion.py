@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from ..models.spec import ModelSpec
     from .artifact import Precision, TensorRecord
+    from .card import Card
+    from .inspection import Inspection
 
     Tensors = tuple[TensorRecord, ...]
 
@@ -128,6 +130,10 @@ class Converter(Protocol):
         """Packages that decide what is written where they are installed; their versions count likewise."""
 
     @property
+    def usage(self) -> tuple[str, ...]:
+        """How a file of its kind is used, in lines for people."""
+
+    @property
     def options(self) -> Mapping[str, Any]:
         """Its own options with their defaults."""
 
@@ -137,8 +143,11 @@ class Converter(Protocol):
     def convert(self, model: nn.Module, conversion: Conversion, out: Path) -> Sequence[str]:
         """Write `out` from the eager model, and say in lines what was not as expected; runs in a child process."""
 
-    def precision_of(self, path: Path) -> str:
-        """The precision found in the written file, by looking into it."""
+    def inspect(self, path: Path) -> Inspection:
+        """What is found in a file of its kind, whoever wrote it; raises `BadArtifact` for one that is damaged."""
+
+    def card_of(self, path: Path) -> Card:
+        """What a file says of itself; raises `BadArtifact` for one that was not written here, or is damaged."""
 
     def tensors_of(self, conversion: Conversion, path: Path) -> tuple[Tensors, Tensors]:
         """The inputs and the outputs of the written file, in the model's order and under its names."""

@@ -24,7 +24,6 @@ from .artifact import (
     Manifest,
     ModelRecord,
     ParityRecord,
-    PreprocessRecord,
     digests_of,
     read,
     write_manifest,
@@ -33,7 +32,7 @@ from .conversion import Conversion
 from .publish import keep_aside, publish, staged
 
 if TYPE_CHECKING:
-    from ..models.spec import ModelSpec
+    pass
 
 WORKER: Final = f"{__package__}.worker"
 
@@ -65,7 +64,7 @@ def convert(
         with staged(destination) as staging:
             shutil.copytree(cached, staging, dirs_exist_ok=True)
             # The same weights may lie elsewhere by now.
-            _record(staging, model=_model_record(conversion.spec))
+            _record(staging, model=ModelRecord.of(conversion.spec))
             return publish(staging, destination)
     with staged(destination) as staging:
         on_step("converting")
@@ -82,8 +81,7 @@ def convert(
 
 def _refused(conversion: Conversion, verdict: ParityRecord, *, kept: Path) -> ParityFailed:
     return ParityFailed(
-        f"{conversion.folder_name} does not compute what the model computes: "
-        f"{parity.complaint(verdict, conversion.precision)}",
+        f"{conversion.folder_name} does not compute what the model computes: {parity.complaint(verdict)}",
         f"nothing was written under its name; the failing artifact is kept in {kept}",
     )
 
@@ -108,7 +106,7 @@ def _write(conversion: Conversion, staging: Path, key: str, *, timeout_s: float)
         )
     manifest = Manifest(
         key=key,
-        model=_model_record(spec),
+        model=ModelRecord.of(spec),
         target=conversion.target,
         precision=conversion.precision,
         precision_found=answer["precision_found"],
@@ -143,21 +141,6 @@ def _ask_worker(conversion: Conversion, staging: Path, *, timeout_s: float) -> d
     except child.ChildCrashed as error:
         raise ConversionFailed(f"{conversion.folder_name}: the converter {error.message}") from error
     return answer
-
-
-def _model_record(spec: ModelSpec) -> ModelRecord:
-    request = spec.request
-    return ModelRecord(
-        name=spec.name,
-        weights=str(request.weights),
-        img_size=int(request.img_size or 0),
-        num_classes=int(request.num_classes or 0),
-        weights_sha256=spec.weights_sha256,
-        digest=spec.digest,
-        labels=spec.labels,
-        preprocess=PreprocessRecord(**asdict(spec.preprocess)),
-        licence=spec.licence,
-    )
 
 
 def _record(folder: Path, **changes: ModelRecord | ParityRecord) -> None:

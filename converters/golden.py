@@ -2,7 +2,8 @@
 
 `golden.npz` holds, for each group of inputs, `pixels_<group>` uint8 (n, size, size, 3), `gain_<group>` float32 ()
 and `output_<group>_<index>` float32. The model's input is the normalised pixels times the gain, so adversarial
-inputs cost no more than pictures.
+inputs cost no more than pictures. `half_large` float32 () is how far the model itself is off in half precision on
+inputs that are too large, as a relative L2; it is not there for a model that PyTorch cannot run in half precision.
 """
 
 from __future__ import annotations
@@ -49,6 +50,10 @@ def make(spec: ModelSpec, model: nn.Module, *, images: int, seed: int) -> Arrays
         arrays[f"gain_{group}"] = np.float32(gain)  # type: ignore[assignment]
         for index, output in enumerate(_ask(model, _feed(spec.preprocess, pixels, gain))):
             arrays[f"output_{group}_{index}"] = output
+    pixels, gain = groups[BEYOND]
+    half = _lost_in_half(model, _feed(spec.preprocess, pixels, gain))
+    if half is not None:
+        arrays[f"half_{BEYOND}"] = np.float32(half)  # type: ignore[assignment]
     return arrays
 
 
@@ -75,6 +80,13 @@ def outputs(artifact: Artifact) -> dict[str, list[NDArray[np.float32]]]:
     arrays = _load(artifact.folder)
     count = len(artifact.manifest.outputs)
     return {group: [arrays[f"output_{group}_{index}"] for index in range(count)] for group in _groups(arrays)}
+
+
+def halves(artifact: Artifact) -> dict[str, float]:
+    """What the model itself loses in half precision, as a relative L2, for the groups where that was asked."""
+    arrays = _load(artifact.folder)
+    prefix = "half_"
+    return {name.removeprefix(prefix): float(value) for name, value in arrays.items() if name.startswith(prefix)}
 
 
 def _groups(arrays: Arrays) -> list[str]:
@@ -107,3 +119,26 @@ def _ask(model: nn.Module, feed: NDArray[np.float32]) -> list[NDArray[np.float32
             answer = model(torch.from_numpy(feed[start : start + BATCH]))
             batches.append([answer] if isinstance(answer, torch.Tensor) else list(answer))
     return [np.concatenate([part.numpy() for part in parts]) for parts in zip(*batches, strict=True)]
+
+
+def _lost_in_half(model: nn.Module, feed: NDArray[np.float32]) -> float | None:
+    """The worst relative L2 between the model in half precision and in float32; None if it does not run so."""
+    import copy
+
+    import numpy as np
+    import torch
+
+    half = copy.deepcopy(model).half()
+    try:
+        with torch.inference_mode():
+            answer = half(torch.from_numpy(feed).half())
+    except RuntimeError:
+        return None
+    parts = [answer] if isinstance(answer, torch.Tensor) else list(answer)
+    got, want = (
+        np.concatenate([part.reshape(len(feed), -1).astype(np.float64) for part in arrays], axis=1)
+        for arrays in ([part.float().numpy() for part in parts], _ask(model, feed))
+    )
+    lost = float((np.linalg.norm(got - want, axis=1) / np.linalg.norm(want, axis=1)).max())
+    # Where the model overflows in half precision it says nothing.
+    return lost if np.isfinite(lost) else None

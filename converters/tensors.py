@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from .artifact import TensorRecord
+    from .artifact import Normalisation, TensorRecord
+
+# How far float32 may take a whole pixel on its way to a normalised value and back.
+WHOLE: Final = 1e-2
 
 
 def model_shape(record: TensorRecord) -> tuple[int | None, ...]:
@@ -19,6 +22,25 @@ def model_shape(record: TensorRecord) -> tuple[int | None, ...]:
     return record.shape
 
 
+def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """Probabilities over the last axis."""
+    import numpy as np
+
+    powers = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
+    shares: NDArray[np.float64] = powers / powers.sum(-1, keepdims=True)
+    return shares
+
+
+def holds(record: TensorRecord, values: NDArray[Any]) -> bool:
+    """Whether a file can be given the model's float (n, …) at all: an image has pixels from 0 to 255 and no others."""
+    import numpy as np
+
+    if record.normalisation is None:
+        return True
+    pixels = _pixels(record.normalisation, values)
+    return bool((np.abs(pixels - np.round(pixels)) < WHOLE).all() and (np.abs(pixels - 127.5) < 128).all())
+
+
 def to_file(record: TensorRecord, values: NDArray[Any]) -> NDArray[Any]:
     """The model's float (n, …) in the layout and dtype of the file; integers are rounded to even and saturate.
 
@@ -26,6 +48,8 @@ def to_file(record: TensorRecord, values: NDArray[Any]) -> NDArray[Any]:
     """
     import numpy as np
 
+    if record.normalisation is not None:
+        values = np.nan_to_num(np.round(_pixels(record.normalisation, values))).clip(0, 255)
     if record.layout == "nhwc" and values.ndim == 4:
         values = values.transpose(0, 2, 3, 1)
     if record.quantization is not None:
@@ -36,11 +60,23 @@ def to_file(record: TensorRecord, values: NDArray[Any]) -> NDArray[Any]:
 
 
 def to_model(record: TensorRecord, values: NDArray[Any]) -> NDArray[np.float32]:
-    """The file's tensor (n, …) as the model's float32."""
+    """The file's tensor (n, …) as the model's float32; from probabilities, logits up to a constant."""
     import numpy as np
+
+    if record.softmax:
+        values = np.log(np.maximum(values, np.finfo(np.float32).tiny))
 
     if record.quantization is not None:
         values = (values.astype(np.float64) - record.quantization.zero_point) * record.quantization.scale
     if record.layout == "nhwc" and values.ndim == 4:
         values = values.transpose(0, 3, 1, 2)
     return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def _pixels(normalisation: Normalisation, values: NDArray[Any]) -> NDArray[np.float64]:
+    """Normalised (n, 3, height, width) as pixels, not yet rounded."""
+    import numpy as np
+
+    mean, std = (np.asarray(part).reshape(1, 3, 1, 1) for part in (normalisation.mean, normalisation.std))
+    pixels: NDArray[np.float64] = (values.astype(np.float64) * std + mean) * 255
+    return pixels

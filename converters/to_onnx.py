@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from ..models.errors import ConversionFailed, Unsupported
+from ..models.errors import BadArtifact, ConversionFailed, Unsupported
 from .artifact import TensorRecord
 from .conversion import Conversion, Converter
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from .artifact import Precision
+    from .card import Card
+    from .inspection import Inspection
 
 OPSETS: Final = range(18, 24)
 
@@ -31,6 +33,9 @@ class OnnxConverter:
     calibrated: ClassVar[tuple[Precision, ...]] = ()
     requires: ClassVar[tuple[str, ...]] = ("onnx", "onnxscript", "onnxruntime")
     may_use: ClassVar[tuple[str, ...]] = ()
+    usage: ClassVar[tuple[str, ...]] = (
+        "Python: onnxruntime.InferenceSession('model.onnx').run(None, {'image': pixels})",
+    )
     options: ClassVar[Mapping[str, Any]] = {"opset": OPSETS[0]}
 
     def check(self, conversion: Conversion) -> None:
@@ -71,18 +76,15 @@ class OnnxConverter:
         onnx.save_model(proto, out)
         return ()
 
-    def precision_of(self, path: Path) -> str:
-        """From the weights in the file: `fp32`, `fp16`, or the mixture of element types that it holds."""
-        import onnx
+    def inspect(self, path: Path) -> Inspection:
+        """What the main graph holds, weights in files beside it included; raises `BadArtifact`."""
+        from .onnx import inspection
 
-        graph = onnx.load(path).graph
-        kinds = {
-            onnx.TensorProto.DataType.Name(tensor.data_type)
-            for tensor in graph.initializer
-            if tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
-        }
-        names = {frozenset(["FLOAT"]): "fp32", frozenset(["FLOAT16"]): "fp16"}
-        return names.get(frozenset(kinds), "+".join(sorted(kinds)).lower() or "no float weights")
+        return inspection.inspect(path)
+
+    def card_of(self, path: Path) -> Card:
+        """An .onnx file has none: raises `BadArtifact`."""
+        raise BadArtifact(f"{path} does not say how its images are prepared", "give the artifact's folder")
 
     def tensors_of(
         self, conversion: Conversion, path: Path

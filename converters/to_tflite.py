@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from .artifact import Precision
+    from .card import Card
+    from .inspection import Inspection
 
 CHOICES: Final = {"via": ("auto", "direct", "onnx2tf"), "io": ("nhwc", "nchw"), "input": ("float", "int8", "uint8")}
 
@@ -27,6 +29,9 @@ class TfliteConverter:
     calibrated: ClassVar[tuple[Precision, ...]] = ("int8", "w8a16")
     requires: ClassVar[tuple[str, ...]] = ("ai_edge_litert",)
     may_use: ClassVar[tuple[str, ...]] = ("onnx2tf", "tensorflow")
+    usage: ClassVar[tuple[str, ...]] = (
+        "try it: evit-edge predict model.tflite PICTURE; Android: put it into assets/ and open it with LiteRT",
+    )
     options: ClassVar[Mapping[str, Any]] = {"via": "auto", "io": "nhwc", "input": "float"}
 
     def check(self, conversion: Conversion) -> None:
@@ -66,11 +71,17 @@ class TfliteConverter:
         _describe(conversion, out)
         return notes
 
-    def precision_of(self, path: Path) -> str:
-        """From the weights' dtypes and the arithmetic's, weighed by weights and by MACs."""
+    def inspect(self, path: Path) -> Inspection:
+        """What the file's first subgraph holds; raises `BadArtifact`."""
         from .tflite import inspection
 
-        return inspection.precision_of(path)
+        return inspection.inspect(path)
+
+    def card_of(self, path: Path) -> Card:
+        """The card behind the model, with the labels beside it."""
+        from .tflite import metadata
+
+        return metadata.read(path)
 
     def tensors_of(
         self, conversion: Conversion, path: Path

@@ -42,7 +42,7 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     inputs, outputs = converter.tensors_of(conversion, payload)
     return {
         "payload": payload.name,
-        "precision_found": converter.precision_of(payload),
+        "precision_found": converter.inspect(payload).precision,
         "inputs": [record.model_dump() for record in inputs],
         "outputs": [record.model_dump() for record in outputs],
         "notes": list(notes),

@@ -116,12 +116,12 @@ def _effort(name: str) -> Effort:
 def _runtimes_for(artifact: Artifact, wanted: Sequence[str] | None) -> list[str]:
     target = artifact.manifest.target
     if wanted is None:
-        return [default_runtime(target)]
+        return [default_runtime(target, timed=True)]
     opening = [name for name in wanted if RUNTIMES.load(name).opens(target)]
     if not opening:
         raise Unsupported(
             f"{artifact.folder} is an {target} artifact, and {', '.join(wanted)} does not open it",
-            f"try --runtime {default_runtime(target)}",
+            f"try --runtime {default_runtime(target, timed=True)}",
         )
     return opening
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..converters import tensors
 from ..models.errors import FileProblem
 from .session import execute
 
@@ -53,8 +54,7 @@ def _open(path: Path) -> Any:
 def _best(logits: NDArray[np.float32], labels: Sequence[str] | None, top: int) -> list[Guess]:
     import numpy as np
 
-    shifted = np.exp(logits.astype(np.float64) - logits.max())
-    probabilities = shifted / shifted.sum()
+    probabilities = tensors.softmax(logits)
     order = np.argsort(-probabilities, kind="stable")[:top]
     return [
         Guess(label=labels[index] if labels else str(index), probability=float(probabilities[index])) for index in order

@@ -42,6 +42,7 @@ class OnnxRuntime:
     requires: tuple[str, ...] = ("onnxruntime",)
     label = "onnxruntime {version}"
     original = False
+    timed = True
 
     def opens(self, target: str) -> bool:
         """Whether `target` is onnx."""

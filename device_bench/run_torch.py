@@ -50,6 +50,7 @@ class TorchRuntime:
     requires: tuple[str, ...] = ("torch",)
     label = "torch {version}"
     original = True
+    timed = True
 
     def opens(self, target: str) -> bool:
         """True: the artifact's file is not what runs."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 from ..converters.artifact import read
-from ..models.errors import FileProblem, Unsupported
+from ..models.errors import FileProblem, MissingDependency, UnknownName, Unsupported
 from ..models.plugins import PluginKind
 from .device import connect
 from .job import Done, OutputsJob, ask
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..converters.artifact import Artifact
+    from ..converters.coreml.trace import Step
     from .result import Placement
 
 Feeds = Mapping[str, "NDArray[Any]"]
@@ -40,20 +41,30 @@ class Delegating(Protocol):
         """What the delegate took, None if the engine does not tell; slow, so asked outside of what is timed."""
 
 
+@runtime_checkable
+class Tracing(Protocol):
+    """A runtime that can tell what each operator does to the result."""
+
+    def trace(self, artifact: Artifact, feeds: Feeds) -> Sequence[Step]:
+        """Every float result of the program, in its order, on samples of the model's own inputs (n, …)."""
+
+
 class Runtime(Protocol):
     """An engine: the plug-in `RUNTIME` of a file `run_*.py`.
 
     `requires` are the modules that it imports, its own package first. `label` is what tables call it, with
     `{version}` in the place of that package's version. `original` says that it runs the model that the artifact was
-    made from instead of the artifact: what the artifact is compared with.
+    made from instead of the artifact: what the artifact is compared with. `timed` is False for an engine that checks
+    artifacts and whose speed says nothing about any device.
     """
 
     requires: tuple[str, ...]
     label: str
     original: bool
+    timed: bool
 
     def opens(self, target: str) -> bool:
-        """Whether this engine runs artifacts of `target`; the first that does, by name, is the target's default."""
+        """Whether this engine runs artifacts of `target`."""
 
     def open(self, artifact: Artifact, *, threads: int) -> Session:
         """Load the artifact for `threads` threads; raises `BadArtifact` or `MissingDependency`."""
@@ -62,13 +73,26 @@ class Runtime(Protocol):
 RUNTIMES: Final = PluginKind(noun="runtime", package=__package__, prefix="run_", attribute="RUNTIME")
 
 
-def default_runtime(target: str) -> str:
-    """The first runtime, by name, that runs artifacts of `target` themselves; raises `Unsupported`."""
-    for name in RUNTIMES.names():
-        runtime: Runtime = RUNTIMES.load(name)
-        if runtime.opens(target) and not runtime.original:
+def default_runtime(target: str, *, timed: bool = False) -> str:
+    """The first runtime, by name, that runs artifacts of `target` themselves; raises `Unsupported`.
+
+    One that only checks comes first, since it runs everywhere, unless the answers are to be `timed`.
+    """
+    runtimes: dict[str, Runtime] = {name: RUNTIMES.load(name) for name in RUNTIMES.names()}
+    opening = {name: runtime for name, runtime in runtimes.items() if runtime.opens(target) and not runtime.original}
+    for name in sorted(opening, key=lambda name: opening[name].timed):
+        if opening[name].timed or not timed:
             return name
     raise Unsupported(f"no runtime here opens {target} artifacts", f"runtimes: {', '.join(RUNTIMES.names())}")
+
+
+def called(name: str) -> str:
+    """What people call the runtime `name`, without its version; the name itself where there is no such plug-in here."""
+    try:
+        runtime: Runtime = RUNTIMES.load(name)
+    except (UnknownName, MissingDependency):
+        return name
+    return runtime.label.replace(" {version}", "")
 
 
 def execute(

@@ -8,41 +8,43 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
 
 from ..converters import artifact
 from ..converters.artifact import Artifact, Manifest
-from ..converters.tflite import metadata
+from ..converters.conversion import CONVERTERS, Converter
 from ..models.errors import BadArtifact, FileProblem
-
-TARGET: Final = "tflite"
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Artifact]:
-    """The artifact in the folder `path`; or for a .tflite file, until the block ends, one made from its metadata.
+    """The artifact in the folder `path`; or for a converted file, until the block ends, one made from its card.
 
     The latter has no golden outputs and no verdict. Raises `BadArtifact` for a path that is neither, and for a file
-    without our metadata.
+    without our card.
     """
     if not path.exists():
         raise BadArtifact(f"there is no {path}", "make one with: evit-edge convert MODEL --target tflite")
-    if path.is_dir():
+    converters: dict[str, Converter] = {name: CONVERTERS.load(name) for name in CONVERTERS.names()}
+    target = next((name for name, each in converters.items() if path.suffix.lower() == f".{each.suffix}"), None)
+    if target is None and path.is_dir():
         yield artifact.read(path)
         return
+    if target is None:
+        raise BadArtifact(f"{path} is neither an artifact nor a converted file", "give one that we wrote")
     with tempfile.TemporaryDirectory(prefix="evit-edge-") as scratch:
-        yield _unfolded(path, Path(scratch))
+        yield _unfolded(path, Path(scratch), target=target, converter=converters[target])
 
 
-def _unfolded(path: Path, folder: Path) -> Artifact:
-    card = metadata.read(path)
-    payload = folder / f"model.{TARGET}"
+def _unfolded(path: Path, folder: Path, *, target: str, converter: Converter) -> Artifact:
+    card = converter.card_of(path)
+    payload = folder / f"model.{converter.suffix}"
     try:
-        shutil.copyfile(path, payload)
+        # An .mlpackage is a folder.
+        (shutil.copytree if path.is_dir() else shutil.copyfile)(path, payload)
         manifest = Manifest(
             key=card.extra.get("manifest_key", ""),
             model=card.model,
-            target=TARGET,
+            target=target,
             precision=card.precision,
             precision_found=card.precision,
             options={},

@@ -77,6 +77,7 @@ class TfliteRuntime:
     """Opens `tflite` artifacts with the `Interpreter` of `package`, with or without its default delegate."""
 
     original = False
+    timed = True
 
     def __init__(self, package: str, *, label: str, xnnpack: bool) -> None:
         self.requires: tuple[str, ...] = (package,)

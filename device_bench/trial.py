@@ -102,6 +102,8 @@ def answered(job: OutputsJob) -> Done:
 def _prepare(job: TimeJob | MemoryJob | OutputsJob) -> tuple[Runtime, Artifact]:
     """The engine, imported already so that its import is charged to nobody, and the verified artifact."""
     runtime: Runtime = RUNTIMES.load(job.runtime)
+    if not (runtime.timed or isinstance(job, OutputsJob)):
+        raise Unsupported(f"{job.runtime} is not timed", f"it is the {runtime.label}; leave it to parity and predict")
     for module in runtime.requires:
         try:
             import_module(module)

@@ -15,7 +15,9 @@ from .options import (
     ImgSize,
     Input,
     Io,
+    Ios,
     Json,
+    Output,
     Precision,
     Quiet,
     Seed,
@@ -32,16 +34,18 @@ if TYPE_CHECKING:
 
 def convert(
     model: Annotated[str, typer.Argument(help="A name from `evit-edge models`.")],
-    target: Annotated[list[str], typer.Option(help="What to write; give it again for another: onnx, tflite.")],
+    target: Annotated[list[str], typer.Option(help="What to write; give it again for another: onnx, tflite, coreml.")],
     precision: Precision = None,
     weights: Weights = None,
     img_size: ImgSize = None,
     num_classes: Annotated[int | None, typer.Option(help="Must be what the weights have.")] = None,
-    batch: Annotated[str, typer.Option(help="A fixed batch, or dynamic.")] = "1",
+    batch: Annotated[str, typer.Option(help="A fixed batch, or dynamic; Core ML: also 1,4,16 or 1..64.")] = "1",
     opset: Annotated[int | None, typer.Option(help="ONNX operator set, 18 (default) to 23.")] = None,
     via: Via = None,
     io: Io = None,
     input: Input = None,
+    output: Output = None,
+    ios: Ios = None,
     calibrate: Calibrate = None,
     calibration_images: CalibrationImages = None,
     parity_images: Annotated[int, typer.Option(help="Real images that the gate compares.")] = 32,
@@ -57,11 +61,12 @@ def convert(
     from ..models.spec import ModelRequest
 
     spec = _find(ModelRequest(name=model, weights=weights, img_size=img_size, num_classes=num_classes), quiet=quiet)
-    asked = {"precision": precision, "batch": _batch(batch), "images": parity_images, "seed": seed}
+    size, sizes = _batch(batch)
+    asked = {"precision": precision, "batch": size, "images": parity_images, "seed": seed}
     count = 128 if calibration_images is None else calibration_images
     images = {"calibrate": calibrate, "calibration_images": count}
-    options = options_of(target, {"opset": opset, "via": via, "io": io, "input": input})
-    plans = [plan(spec, name, options=own, **asked, **images) for name, own in options.items()]  # type: ignore[arg-type]
+    given = {"opset": opset, "via": via, "io": io, "input": input, "output": output, "ios": ios, "batches": sizes}
+    plans = [plan(spec, name, options=own, **asked, **images) for name, own in options_of(target, given).items()]  # type: ignore[arg-type]
     _refuse_idle(calibration_images, plans)
     outcomes = [_make(conversion, out, timeout_s=timeout, quiet=quiet) for conversion in plans]
     if len(outcomes) == 1 and isinstance(outcomes[0], EdgeError):
@@ -104,11 +109,14 @@ def _make(conversion: Conversion, out: Path, *, timeout_s: float, quiet: bool) -
         return error
 
 
-def _batch(text: str) -> int | None:
+def _batch(text: str) -> tuple[int | None, str | None]:
+    """A fixed batch, or the sizes that a dynamic one may have where they were given."""
     if text == "dynamic":
-        return None
+        return None, None
+    if "," in text or ".." in text:
+        return None, text
     try:
-        return int(text)
+        return int(text), None
     except ValueError:
         raise typer.BadParameter(f"{text!r} is neither a number nor dynamic", param_hint="--batch") from None
 
@@ -131,7 +139,9 @@ def _report(outcomes: Sequence[Artifact | EdgeError], *, as_json: bool, verbose:
 
 
 def _describe(artifact: Artifact) -> None:
+    from ..converters.conversion import CONVERTERS
     from ..converters.parity import at_least, percent
+    from ..device_bench.session import called
     from . import show
 
     manifest = artifact.manifest
@@ -144,12 +154,15 @@ def _describe(artifact: Artifact) -> None:
         f"{manifest.precision_found} found in the file, input {taken}"
     )
     assert manifest.parity is not None  # an artifact without a verdict is never returned
+    show.line(f"  compared with the original in: {called(manifest.parity.engine)}")
     for row in manifest.parity.rows:
         show.line(
             f"  parity {row.inputs} ({row.count}): cosine ≥ {at_least(row.cosine)}, "
             f"max |Δ| {row.max_abs:.1e}, top-1 agreement {percent(row.top1)}"
             f"{'' if row.judged else ' (beyond the calibration: not judged)'}"
         )
+    for advice in CONVERTERS.load(manifest.target).usage:
+        show.line(f"  {advice}")
 
 
 def _shape(shape: tuple[int | None, ...]) -> str:

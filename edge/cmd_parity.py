@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from .options import Artifacts, Json, Quiet, Verbose
 
 if TYPE_CHECKING:
-    from ..converters.artifact import ParityRecord
+    from collections.abc import Sequence
+
+    from ..converters.artifact import Artifact, ParityRecord, ParityRow
+    from ..converters.coreml.trace import Step
+
+COLUMNS: Final = (
+    "artifact", "engine", "inputs", "n", "cosine", "relative L2", "max |Δ|", "SQNR dB", "top-1", "top-5", "passed",
+)  # fmt: skip
+TRACED: Final = 8
 
 
 def parity(
@@ -21,6 +30,9 @@ def parity(
     runtime: Annotated[
         str | None, typer.Option(help="The engine that runs the artifact; its target's own if not given.")
     ] = None,
+    operators: Annotated[
+        int, typer.Option(min=0, help="Core ML: also this many operators where rounding costs most.")
+    ] = 0,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -33,57 +45,102 @@ def parity(
     from . import show
 
     reference = None if against is None else read(against)
-    verdicts = []
+    verdicts, traces = [], {}
     for folder in artifacts:
         artifact = read(folder)
         engine = runtime or default_runtime(artifact.manifest.target)
         with show.steps(quiet) as step:
             step(f"running {folder} in {engine}")
             verdicts.append((folder, check(artifact, execute=execute, engine=engine, against=reference)))
+            if operators:
+                step(f"tracing {folder}")
+                traces[folder] = _traced(artifact, engine)
     if json:
-        show.json([{"folder": str(folder), **show.plain(verdict)} for folder, verdict in verdicts])
+        show.json(
+            [
+                {
+                    "folder": str(folder),
+                    **show.plain(verdict),
+                    "operators": [_plain(step) for step in traces.get(folder, ())],
+                }
+                for folder, verdict in verdicts
+            ]
+        )
     else:
         _print(verdicts)
+        for folder, steps in traces.items():
+            _print_operators(folder, steps, operators)
     return 0 if all(verdict.passed for _, verdict in verdicts) else ParityFailed.exit_code
 
 
+def _plain(step: Step) -> dict[str, Any]:
+    """The step for JSON, which has no infinity."""
+    from dataclasses import asdict
+
+    return {key: str(value) if value in (math.inf, -math.inf) else value for key, value in asdict(step).items()}
+
+
 def _print(verdicts: list[tuple[Path, ParityRecord]]) -> None:
-    from ..converters.parity import at_least, percent
     from . import show
 
-    columns = [
-        "artifact",
-        "engine",
-        "inputs",
-        "n",
-        "cosine",
-        "relative L2",
-        "max |Δ|",
-        "SQNR dB",
-        "top-1",
-        "top-5",
-        "passed",
-    ]
-    rows = [
-        [
-            str(folder),
-            verdict.engine,
-            row.inputs,
-            str(row.count),
-            at_least(row.cosine),
-            f"{row.relative_l2:.1e}",
-            f"{row.max_abs:.1e}",
-            "∞" if row.sqnr_db is None else f"{row.sqnr_db:.1f}",
-            percent(row.top1),
-            percent(row.top5),
-            ("yes" if row.passed else "NO") if row.judged else "—",
-        ]
-        for folder, verdict in verdicts
-        for row in verdict.rows
-    ]
     show.table(
         "",
-        columns,
-        rows,
+        COLUMNS,
+        [_cells(folder, verdict, row) for folder, verdict in verdicts for row in verdict.rows],
         footer="The worst sample of each group; agreements are shares of samples. —: does not count.",
+    )
+
+
+def _cells(folder: Path, verdict: ParityRecord, row: ParityRow) -> list[str]:
+    from ..converters.parity import at_least, percent
+    from ..device_bench.session import called
+
+    return [
+        str(folder),
+        called(verdict.engine),
+        row.inputs,
+        str(row.count),
+        at_least(row.cosine),
+        f"{row.relative_l2:.1e}",
+        f"{row.max_abs:.1e}",
+        "∞" if row.sqnr_db is None else f"{row.sqnr_db:.1f}",
+        percent(row.top1),
+        percent(row.top5),
+        ("yes" if row.passed else "NO") if row.judged else "—",
+    ]
+
+
+def _traced(artifact: Artifact, engine: str) -> Sequence[Step]:
+    """What each operator does to the images; raises `Unsupported` for an engine that cannot tell."""
+    from ..converters import golden
+    from ..device_bench.session import RUNTIMES, Tracing, called
+    from ..models.errors import Unsupported
+
+    runtime = RUNTIMES.load(engine)
+    if not isinstance(runtime, Tracing):
+        raise Unsupported(f"{called(engine)} does not tell what each operator does", "leave --operators out")
+    images = golden.feeds(artifact)[golden.IMAGES]
+    return runtime.trace(artifact, {name: array[:TRACED] for name, array in images.items()})
+
+
+def _print_operators(folder: Path, steps: Sequence[Step], count: int) -> None:
+    from . import show
+
+    worst = sorted(steps, key=lambda step: step.lost_db, reverse=True)[:count]
+    rows = [
+        [
+            step.name,
+            step.kind,
+            step.dtype,
+            f"{step.largest:.4g}" if step.finite else "overflow",
+            f"{step.sqnr_db:.1f}",
+            f"{step.lost_db:.1f}",
+        ]
+        for step in worst
+    ]
+    show.table(
+        f"{folder}: where rounding costs most",
+        ["result", "operator", "dtype", "largest |x|", "SQNR dB", "lost here dB"],
+        rows,
+        footer=f"On {TRACED} images, rounded to its dtype against not. float16 ends at 65,504.",
     )

@@ -12,7 +12,9 @@ Json = Annotated[bool, typer.Option("--json", help="Pure JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="On failure, also what the failing tool printed.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything that is drawn at random.")]
-Precision = Annotated[str | None, typer.Option(help="fp32 (default) or fp16; tflite also has w8, int8 and w8a16.")]
+Precision = Annotated[
+    str | None, typer.Option(help="fp32, fp16, w8, int8, w8a16, pal8, pal6 or pal4; each target says which it has.")
+]
 Weights = Annotated[
     str | None, typer.Option(help="imagenet (default, downloaded), demo, random, or a checkpoint file.")
 ]
@@ -21,7 +23,23 @@ Via = Annotated[
     str | None, typer.Option(help="TFLite: direct, onnx2tf, or auto (default), which is direct where that can.")
 ]
 Io = Annotated[str | None, typer.Option(help="TFLite: layout of the images, nhwc (default) or nchw.")]
-Input = Annotated[str | None, typer.Option(help="TFLite int8: inputs and outputs as float (default), int8 or uint8.")]
+Input = Annotated[
+    str | None,
+    typer.Option(
+        help="TFLite int8: inputs and outputs as float (default), int8 or uint8. "
+        "Core ML: tensor (default), or image, which the model normalises itself."
+    ),
+]
+Output = Annotated[
+    str | None, typer.Option(help="Core ML: logits (default), or classifier: a label and its probabilities.")
+]
+Ios = Annotated[
+    str | None,
+    typer.Option(
+        help="Core ML: the oldest system that has to run it, iOS15, iOS16, iOS17, iOS18 or iOS26; "
+        "the oldest that can if not given."
+    ),
+]
 Calibrate = Annotated[
     Path | None,
     typer.Option(help="Images for int8: a folder, or .npz with `images`; the model's own samples if not given."),

@@ -28,7 +28,11 @@ class PluginKind:
         return sorted(file.stem.removeprefix(self.prefix) for file in files)
 
     def load(self, name: str) -> Any:
-        """The plug-in called `name`; raises `UnknownName`, or `MissingDependency` if its import lacks a package."""
+        """The plug-in called `name`, hyphens or underscores alike.
+
+        Raises `UnknownName`, or `MissingDependency` if its import lacks a package.
+        """
+        name = name.replace("-", "_")
         if name not in self.names():
             raise UnknownName.among(self.noun, name, self.names())
         try:

@@ -92,7 +92,7 @@ class ModelSpec:
     checked against the first. `deploy_channels(module)` gives an equal module with channels second everywhere,
     of convolutions rather than linear layers, for a neural engine and any batch. `weights_known` are the names
     that `request.weights` can have beside a file, `published_top1` is the authors' own accuracy on ImageNet in
-    per cent.
+    per cent, `author` who made the weights, empty where that is not known.
     """
 
     request: ModelRequest
@@ -109,6 +109,7 @@ class ModelSpec:
     deploy_channels: Callable[[nn.Module], nn.Module] = _unchanged
     weights_known: tuple[str, ...] = ()
     published_top1: float | None = None
+    author: str = ""
 
     @property
     def name(self) -> str:

@@ -42,6 +42,7 @@ DEMO_WEIGHTS: Final = Path(__file__).with_name("efficientvit_m0_digits.safetenso
 OFFICIAL_URL: Final = "https://github.com/xinyuliu-jeffrey/EfficientViT_Model_Zoo/releases/download/v1.0"
 IMG_SIZE: Final = 224
 NUM_CLASSES: Final = 1000
+AUTHORS: Final = {"imagenet": "Xinyu Liu et al., Microsoft Research (EfficientViT, CVPR 2023)", "demo": "evit-edge"}
 
 
 def _numbers(value: object) -> object:
@@ -198,6 +199,7 @@ def _spec(
         deploy_channels=_deploy_channels,
         weights_known=_weights_known(request.name),
         published_top1=PUBLISHED_TOP1[request.name],
+        author=AUTHORS.get(str(request.weights), ""),
     )
 
 

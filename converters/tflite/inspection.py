@@ -5,61 +5,39 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ...models.errors import BadArtifact
 from ..artifact import Quantization, TensorRecord
+from ..inspection import Inspection, Layer, images_in
+from . import metadata
 from .flatbuffer import unpack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-LAYERS: Final = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
-# What is left may be in another precision: a classifier, a stem's few weights.
-NEARLY_ALL: Final = 0.95
+LAYERS: Final = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
-    """An operator with constant weights: how many, their dtype, and that of what it gives; MACs at batch 1."""
+def inspect(path: Path) -> Inspection:
+    """What the first subgraph holds, whoever wrote the file; raises `BadArtifact`.
 
-    kind: str
-    weights: int
-    weight_dtype: str
-    output_dtype: str
-    macs: int
+    4-D tensors are taken for `nhwc`, as TFLite's operators have them, unless the file's own description says `nchw`.
+    """
+    model, layouts = _model(path), _layouts(path)
+    try:
+        inputs, outputs = (_found_tensors(model, side=side, layouts=layouts) for side in ("inputs", "outputs"))
+        layers = tuple(_layers(model, images_in(inputs, outputs)))
+        return Inspection(operators=_counted(model), layers=layers, inputs=inputs, outputs=outputs)
+    except (IndexError, TypeError, ValueError, AttributeError) as error:
+        raise BadArtifact(f"{path}: the TFLite file is damaged: its graph leads nowhere", "convert again") from error
 
 
 def histogram(path: Path) -> Counter[str]:
     """How often each operator stands in the file; raises `BadArtifact`."""
-    model = _model(path)
-    names = _names("BuiltinOperator")
-    kinds = [names[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in model.operatorCodes]
-    return Counter(kinds[operator.opcodeIndex] for operator in model.subgraphs[0].operators)
-
-
-def precision_of(path: Path) -> str:
-    """`fp32`, `fp16`, `w8`, `int8` or `w8a16` if nearly all of the file is; else its shares, or `no weights`."""
-    layers = list(_layers(_model(path)))
-    weights = Counter[str]()
-    activations = Counter[str]()
-    for layer in layers:
-        weights[layer.weight_dtype] += layer.weights
-        activations[layer.output_dtype] += layer.macs
-    if not weights:
-        return "no weights"
-    held, computed = (_dominant(counter) for counter in (weights, activations))
-    names: dict[tuple[str | None, str | None], str] = {
-        ("float32", "float32"): "fp32",
-        ("float16", "float32"): "fp16",
-        ("int8", "float32"): "w8",
-        ("int8", "int8"): "int8",
-        ("int8", "int16"): "w8a16",
-    }
-    return names.get((held, computed), f"weights {_shares(weights)}, arithmetic {_shares(activations)}")
+    return _counted(_model(path))
 
 
 def tensors(path: Path, names: Sequence[str], *, side: Literal["inputs", "outputs"], layout: str) -> Any:
@@ -74,14 +52,34 @@ def tensors(path: Path, names: Sequence[str], *, side: Literal["inputs", "output
     return tuple(_record(name, held[signature[name]], layout=layout) for name in names)
 
 
+def _layouts(path: Path) -> Mapping[str, str]:
+    """By name of the tensor, where the file describes itself as ours do."""
+    if metadata.CARD.encode() not in path.read_bytes():
+        return {}
+    card = metadata.read(path)
+    return {record.name: record.layout for record in (*card.inputs, *card.outputs)}
+
+
+def _found_tensors(model: Any, *, side: str, layouts: Mapping[str, str]) -> tuple[TensorRecord, ...]:
+    graph = model.subgraphs[0]
+    names = {index: _text(graph.tensors[index].name) for index in getattr(graph, side)}
+    if model.signatureDefs:
+        names |= {entry.tensorIndex: _text(entry.name) for entry in getattr(model.signatureDefs[0], side)}
+    return tuple(
+        _record(names[index], graph.tensors[index], layout=layouts.get(names[index], "nhwc"))
+        for index in getattr(graph, side)
+    )
+
+
 def _record(name: str, tensor: Any, *, layout: Any) -> TensorRecord:
-    signature = tensor.shapeSignature if tensor.shapeSignature is not None else tensor.shape
+    signature = tensor.shapeSignature if tensor.shapeSignature is not None else _shape(tensor)
     shape = tuple(None if int(size) < 0 else int(size) for size in signature)
     quantized = tensor.quantization is not None and tensor.quantization.scale is not None
     quantization = None
     if quantized and len(tensor.quantization.scale):
+        zero_points = tensor.quantization.zeroPoint
         quantization = Quantization(
-            scale=float(tensor.quantization.scale[0]), zero_point=int(tensor.quantization.zeroPoint[0])
+            scale=float(tensor.quantization.scale[0]), zero_point=0 if zero_points is None else int(zero_points[0])
         )
     return TensorRecord(
         name=name,
@@ -92,37 +90,67 @@ def _record(name: str, tensor: Any, *, layout: Any) -> TensorRecord:
     )
 
 
-def _layers(model: Any) -> Iterator[Layer]:
-    graph, names = model.subgraphs[0], _names("BuiltinOperator")
-    kinds = [names[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in model.operatorCodes]
+def _layers(model: Any, images: int) -> Iterator[Layer]:
+    graph, kinds = model.subgraphs[0], _kinds(model)
     behind = {op.outputs[0]: op.inputs[0] for op in graph.operators if kinds[op.opcodeIndex] == "DEQUANTIZE"}
+    counted: set[int] = set()
     for operator in graph.operators:
         kind = kinds[operator.opcodeIndex]
         if kind not in LAYERS:
             continue
         # A weight that is stored small has a DEQUANTIZE between it and its layer.
-        index = behind.get(operator.inputs[1], operator.inputs[1])
-        weight, output = graph.tensors[index], graph.tensors[operator.outputs[0]]
-        if weight.buffer == 0 or model.buffers[weight.buffer].data is None:
-            continue
-        count = math.prod(int(size) for size in weight.shape)
-        positions = math.prod(int(size) for size in output.shape[:-1])
+        weight = graph.tensors[behind.get(operator.inputs[1], operator.inputs[1])]
+        output = graph.tensors[operator.outputs[0]]
+        data = None if weight.buffer == 0 else model.buffers[weight.buffer].data
         yield Layer(
-            kind=kind, weights=count, weight_dtype=_dtype(weight), output_dtype=_dtype(output), macs=count * positions
+            name=_text((output if data is None else weight).name),
+            kind=kind,
+            weights=0 if data is None else math.prod(_shape(weight)),
+            weight_dtype="" if data is None else _dtype(weight),
+            weight_bytes=0 if data is None or weight.buffer in counted else len(data) + _scale_bytes(weight),
+            arithmetic=_dtype(output),
+            macs=_macs(kind, operator, graph.tensors) // images,
         )
+        counted.add(weight.buffer)
 
 
-def _dominant(counter: Counter[str]) -> str | None:
-    (name, count), *_ = counter.most_common(1)
-    return name if count >= NEARLY_ALL * counter.total() else None
+def _macs(kind: str, operator: Any, held: Sequence[Any]) -> int:
+    """Of all images in the batch; a free batch stands as 1 in the shapes."""
+    output = _shape(held[operator.outputs[0]])
+    if kind == "BATCH_MATMUL":
+        return math.prod(output) * _shape(held[operator.inputs[0]])[-2 if operator.builtinOptions.adjX else -1]
+    places = _shape(held[operator.inputs[2]]) if kind == "TRANSPOSE_CONV" else output
+    return math.prod(_shape(held[operator.inputs[1]])) * math.prod(places[:-1])
 
 
-def _shares(counter: Counter[str]) -> str:
-    return " + ".join(f"{count / counter.total():.1%} {name}" for name, count in counter.most_common())
+def _scale_bytes(tensor: Any) -> int:
+    quantization = tensor.quantization
+    parts = () if quantization is None else (quantization.scale, quantization.zeroPoint)
+    return sum(part.nbytes for part in parts if part is not None)
+
+
+def _counted(model: Any) -> Counter[str]:
+    kinds = _kinds(model)
+    return Counter(kinds[operator.opcodeIndex] for operator in model.subgraphs[0].operators)
+
+
+def _kinds(model: Any) -> list[str]:
+    """The names of the file's operators; a custom one has its own, one newer than the schema its number."""
+    names = _names("BuiltinOperator")
+    codes = ((max(code.builtinCode, code.deprecatedBuiltinCode), code.customCode) for code in model.operatorCodes)
+    return [_text(custom) if custom else names.get(code, f"operator {code}") for code, custom in codes]
+
+
+def _shape(tensor: Any) -> tuple[int, ...]:
+    return () if tensor.shape is None else tuple(int(size) for size in tensor.shape)
+
+
+def _text(name: bytes | None) -> str:
+    return (name or b"").decode(errors="replace")
 
 
 def _dtype(tensor: Any) -> str:
-    return _names("TensorType")[tensor.type].lower()
+    return _names("TensorType").get(tensor.type, f"type {tensor.type}").lower()
 
 
 def _model(path: Path) -> Any:

@@ -1,8 +1,8 @@
 """What a .tflite file says of itself: the standard TFLite Metadata, and all that `predict` needs.
 
 The metadata is a FlatBuffer in the model (entry `TFLITE_METADATA`), which Android's tools read. The files that it
-names are behind the model, as a ZIP: `labels.txt`, a label a line, and `evit-edge.json`, the `Card`. So one file is
-a model for an interpreter and an archive for `unzip`.
+names are behind the model, as a ZIP: `labels.txt`, a label a line, and `evit-edge.json`, the card without them. So one
+file is a model for an interpreter and an archive for `unzip`.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing import TYPE_CHECKING, Any, Final
 
 from ...models.errors import BadArtifact, ConversionFailed, FileProblem, Unsupported
-from ..artifact import ModelRecord, Precision, PreprocessRecord, TensorRecord
+from .. import card
+from ..artifact import Precision, TensorRecord
+from ..card import Card
 from . import metadata_schema
 from .flatbuffer import pack, unpack
 from .metadata_schema import Table, UInt, table
@@ -39,22 +38,6 @@ _DAMAGED: Final = (
 )  # fmt: skip
 
 
-class Card(BaseModel):
-    """`evit-edge.json`: the model, without the labels on disk as those are in `labels.txt`, and the file's tensors.
-
-    `model.weights` is a name and never a path; `extra` is the converter's own.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
-
-    schema_: Literal[1] = Field(default=1, alias="schema")
-    model: ModelRecord
-    precision: Precision
-    inputs: tuple[TensorRecord, ...]
-    outputs: tuple[TensorRecord, ...]
-    extra: dict[str, str]
-
-
 def attach(
     path: Path,
     *,
@@ -69,7 +52,7 @@ def attach(
     The same arguments give the same bytes. Raises `Unsupported` for labels that `labels.txt` cannot hold,
     `BadArtifact` if `path` is no TFLite file and `FileProblem` if it cannot be written.
     """
-    files = {CARD: _card(spec, precision, inputs, outputs, extra)}
+    files = {CARD: card.make(spec, precision, inputs, outputs, extra).with_labels(None).text.encode()}
     if spec.labels:
         files[LABELS] = _labels_file(spec.labels)
     model = unpack(_bytes(path))
@@ -101,18 +84,14 @@ def read(path: Path) -> Card:
     files = _files(data, path)
     if CARD not in files:
         raise BadArtifact(f"{path} has metadata, but no {CARD}: it was not written here", "give a file that we wrote")
+    found = card.parse(files[CARD], f"{path}: {CARD}")
     try:
-        card = Card.model_validate_json(files[CARD])
         labels = tuple(files[LABELS].decode().split("\n")[:-1]) if LABELS in files else None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "it"
-        raise BadArtifact(f"{path}: {CARD} is not a card: {where}: {first['msg']}", "convert again") from error
     except UnicodeDecodeError as error:
         raise BadArtifact(f"{path}: {LABELS} is not UTF-8", "convert again") from error
-    if labels is not None and len(labels) != card.model.num_classes:
-        raise BadArtifact(f"{path}: {LABELS} has {len(labels)} labels for {card.model.num_classes} classes")
-    return card.model_copy(update={"model": card.model.model_copy(update={"labels": labels})})
+    if labels is not None and len(labels) != found.model.num_classes:
+        raise BadArtifact(f"{path}: {LABELS} has {len(labels)} labels for {found.model.num_classes} classes")
+    return found.with_labels(labels)
 
 
 def _bytes(path: Path) -> bytes:
@@ -120,29 +99,6 @@ def _bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise BadArtifact(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-def _card(
-    spec: ModelSpec,
-    precision: Precision,
-    inputs: Sequence[TensorRecord],
-    outputs: Sequence[TensorRecord],
-    extra: Mapping[str, str],
-) -> bytes:
-    request = spec.request
-    model = ModelRecord(
-        name=spec.name,
-        weights=spec.weights_name,
-        img_size=int(request.img_size or 0),
-        num_classes=int(request.num_classes or 0),
-        weights_sha256=spec.weights_sha256,
-        digest=spec.digest,
-        labels=None,
-        preprocess=PreprocessRecord(**asdict(spec.preprocess)),
-        licence=spec.licence,
-    )
-    card = Card(model=model, precision=precision, inputs=tuple(inputs), outputs=tuple(outputs), extra=dict(extra))
-    return f"{card.model_dump_json(by_alias=True, indent=2)}\n".encode()
 
 
 def _labels_file(labels: Sequence[str]) -> bytes:

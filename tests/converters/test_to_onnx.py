@@ -77,10 +77,17 @@ def test_every_variant_agrees_with_the_original_on_256_real_images(tmp_path: Pat
 
 
 def test_the_precision_is_read_from_the_file(tmp_path: Path) -> None:
-    weights = [
-        onnx.numpy_helper.from_array(np.ones((2, 2), np.float32), "a"),
-        onnx.numpy_helper.from_array(np.ones((2, 2), np.float16), "b"),
+    types = {"float": np.float32, "half": np.float16}
+    weights = [onnx.numpy_helper.from_array(np.ones((2, 2), dtype), f"{name}_w") for name, dtype in types.items()]
+    elements = {"float": onnx.TensorProto.FLOAT, "half": onnx.TensorProto.FLOAT16}
+    values = [
+        onnx.helper.make_tensor_value_info(f"{name}{end}", element, [1, 2])
+        for end in ("", "_out")
+        for name, element in elements.items()
     ]
-    graph = onnx.helper.make_graph([], "mixture", [], [], weights)
+    nodes = [onnx.helper.make_node("MatMul", [name, f"{name}_w"], [f"{name}_out"]) for name in types]
+    graph = onnx.helper.make_graph(nodes, "mixture", values[:2], values[2:], weights)
     onnx.save(onnx.helper.make_model(graph), tmp_path / "mixture.onnx")
-    assert CONVERTERS.load("onnx").precision_of(tmp_path / "mixture.onnx") == "float+float16"
+    shares = "50.0% float32 + 50.0% float16"
+    found = CONVERTERS.load("onnx").inspect(tmp_path / "mixture.onnx").precision
+    assert found == f"weights {shares}, arithmetic {shares}"

@@ -52,7 +52,7 @@ def test_it_answers_in_json_and_as_a_table(evit_edge: Run, files: Path) -> None:
         ("short.tflite", "damaged"),
         ("text.tflite", "not a TFLite file"),
         ("empty.tflite", "not a TFLite file"),
-        ("picture.png", "not a TFLite file"),
+        ("picture.png", "neither an artifact nor a converted file"),
     ],
 )
 def test_what_cannot_be_used_is_one_line_and_exit_code_3(evit_edge: Run, files: Path, name: str, says: str) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 
 from evit_edge.converters.tflite import direct
 from evit_edge.converters.tflite.flatbuffer import pack, unpack
-from evit_edge.converters.tflite.inspection import histogram, precision_of, tensors
+from evit_edge.converters.tflite.inspection import histogram, inspect, tensors
 from evit_edge.converters.tflite.writer import write
 from evit_edge.models.errors import BadArtifact
 
@@ -40,6 +40,10 @@ def written(path: Path, precision: str = "fp32", module: nn.Module | None = None
     graph = direct.graph_of(module or Network().eval(), shape, precision=precision, feeds=lambda: feeds, **options)
     path.write_bytes(write(graph, **NAMES))
     return path
+
+
+def precision_of(path: Path) -> str:
+    return inspect(path).precision
 
 
 @pytest.fixture
@@ -146,7 +150,7 @@ def test_other_names_than_the_files_own_are_refused_with_both(path: Path) -> Non
         lambda whole: whole[:4] + b"ONNX" + whole[8:],
     ],
 )
-@pytest.mark.parametrize("question", [precision_of, histogram])
+@pytest.mark.parametrize("question", [inspect, histogram])
 def test_what_is_no_whole_tflite_file_is_refused_with_its_name(path: Path, question: Any, fault: Any) -> None:
     path.write_bytes(fault(written(path).read_bytes()))
     with pytest.raises(BadArtifact) as caught:
