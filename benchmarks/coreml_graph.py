@@ -12,19 +12,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import logging
 import os
-import sys
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import nn
 
+from evit_edge.converters.coreml.writer import Form, write
 from evit_edge.models.spec import ModelRequest, find
 
 MOVES = ("reshape", "transpose", "split", "concat")
@@ -33,21 +29,8 @@ COLUMNS = ("total", "conv", "matmul, linear", *MOVES, "moves", "/ plain")
 
 def operators(module: nn.Module, size: int) -> Counter[str]:
     """The program's operators by kind."""
-    # Where TensorFlow is installed coremltools would import it: seconds and noise for nothing.
-    sys.modules["tensorflow"] = None  # type: ignore[assignment]
-    import coremltools as ct
-
-    image = torch.zeros(1, 3, size, size)
-    converted = ct.convert(
-        torch.jit.trace(module, image),
-        inputs=[ct.TensorType(name="image", shape=image.shape, dtype=np.float32)],
-        outputs=[ct.TensorType(name="logits", dtype=np.float32)],
-        convert_to="mlprogram",
-        minimum_deployment_target=ct.target.iOS16,
-        compute_precision=ct.precision.FLOAT16,
-        skip_model_load=True,
-    )
-    main: Any = converted.get_spec().mlProgram.functions["main"]
+    form = Form(target="iOS16", shape=(3, size, size), inputs=["image"], outputs=["logits"], half=True)
+    main: Any = write(module, form).get_spec().mlProgram.functions["main"]
     (block,) = main.block_specializations.values()
     return Counter(operation.type for operation in block.operations if operation.type != "const")
 
@@ -61,12 +44,9 @@ def count_variants(name: str, size: int) -> dict[str, Counter[str]]:
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
-    """No warnings, logs or progress bars."""
-    logging.disable(logging.CRITICAL)
-    with warnings.catch_warnings(), Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
-        warnings.simplefilter("ignore")
+    """No progress bars."""
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
         yield
-    logging.disable(logging.NOTSET)
 
 
 def row(counts: Counter[str], plain: Counter[str]) -> list[str]:

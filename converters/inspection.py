@@ -66,12 +66,16 @@ class Share:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """What was found in a file; `operators` says how often each stands in it, under the file format's own names."""
+    """What was found in a file; `operators` says how often each stands in it, under the file format's own names.
+
+    `excepted` names layers that the file itself declares to be in another dtype, where its own would have overflowed.
+    """
 
     operators: Mapping[str, int]
     layers: tuple[Layer, ...]
     inputs: tuple[TensorRecord, ...]
     outputs: tuple[TensorRecord, ...]
+    excepted: frozenset[str] = frozenset()
 
     @property
     def macs(self) -> int:
@@ -105,11 +109,11 @@ class Inspection:
     def precision(self) -> str:
         """One of `artifact.Precision` if nearly all of the file is; else its shares, or `no weights`.
 
-        Weights count by number, the arithmetic by MACs, both in the layers with weights alone.
+        Weights count by number, the arithmetic by MACs, both in the layers with weights alone that are not excepted.
         """
         weights, arithmetic = Counter[str](), Counter[str]()
         for layer in self.layers:
-            if layer.weights:
+            if layer.weights and layer.name not in self.excepted:
                 weights[layer.weight_dtype] += layer.weights
                 # Where the shapes are unknown: every weight is multiplied once at least.
                 arithmetic[layer.arithmetic] += layer.macs or layer.weights

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -11,7 +12,7 @@ import typer
 from .options import Artifacts, Json, Quiet, Verbose
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ..converters.artifact import Artifact, ParityRecord, ParityRow
     from ..converters.coreml.trace import Step
@@ -38,66 +39,67 @@ def parity(
     verbose: Verbose = False,
 ) -> int:
     """Check artifacts again, from disk: the same inputs, the same thresholds as when they were made."""
-    from ..converters.artifact import read
-    from ..converters.parity import check
-    from ..device_bench.session import default_runtime, execute
     from ..models.errors import ParityFailed
     from . import show
 
-    reference = None if against is None else read(against)
-    verdicts, traces = [], {}
-    for folder in artifacts:
-        artifact = read(folder)
-        engine = runtime or default_runtime(artifact.manifest.target)
-        with show.steps(quiet) as step:
-            step(f"running {folder} in {engine}")
-            verdicts.append((folder, check(artifact, execute=execute, engine=engine, against=reference)))
-            if operators:
-                step(f"tracing {folder}")
-                traces[folder] = _traced(artifact, engine)
+    with show.steps(quiet) as step:
+        found = [_check(folder, against, runtime=runtime, operators=operators, step=step) for folder in artifacts]
     if json:
-        show.json(
-            [
-                {
-                    "folder": str(folder),
-                    **show.plain(verdict),
-                    "operators": [_plain(step) for step in traces.get(folder, ())],
-                }
-                for folder, verdict in verdicts
-            ]
-        )
+        show.json([{"folder": str(one.folder), **show.plain(one.verdict), "operators": one.plain} for one in found])
     else:
-        _print(verdicts)
-        for folder, steps in traces.items():
-            _print_operators(folder, steps, operators)
-    return 0 if all(verdict.passed for _, verdict in verdicts) else ParityFailed.exit_code
+        _print(found)
+        for one in found:
+            if one.steps:
+                _print_operators(one, operators)
+    return 0 if all(one.verdict.passed for one in found) else ParityFailed.exit_code
 
 
-def _plain(step: Step) -> dict[str, Any]:
-    """The step for JSON, which has no infinity."""
-    from dataclasses import asdict
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Checked:
+    folder: Path
+    verdict: ParityRecord
+    steps: Sequence[Step]
 
-    return {key: str(value) if value in (math.inf, -math.inf) else value for key, value in asdict(step).items()}
+    @property
+    def plain(self) -> list[dict[str, Any]]:
+        """The steps for JSON, which has no infinity."""
+        words = {math.inf: "Infinity", -math.inf: "-Infinity"}
+        return [{key: words.get(value, value) for key, value in asdict(step).items()} for step in self.steps]
 
 
-def _print(verdicts: list[tuple[Path, ParityRecord]]) -> None:
+def _check(
+    folder: Path, against: Path | None, *, runtime: str | None, operators: int, step: Callable[[str], None]
+) -> _Checked:
+    from ..converters.artifact import read
+    from ..converters.parity import check
+    from ..device_bench.session import default_runtime, execute
+
+    artifact = read(folder)
+    engine = runtime or default_runtime(artifact.manifest.target)
+    step(f"running {folder} in {engine}")
+    verdict = check(artifact, execute=execute, engine=engine, against=None if against is None else read(against))
+    step(f"looking at the operators of {folder}")
+    return _Checked(folder=folder, verdict=verdict, steps=_traced(artifact, engine) if operators else ())
+
+
+def _print(found: Sequence[_Checked]) -> None:
     from . import show
 
     show.table(
         "",
         COLUMNS,
-        [_cells(folder, verdict, row) for folder, verdict in verdicts for row in verdict.rows],
+        [_cells(one, row) for one in found for row in one.verdict.rows],
         footer="The worst sample of each group; agreements are shares of samples. —: does not count.",
     )
 
 
-def _cells(folder: Path, verdict: ParityRecord, row: ParityRow) -> list[str]:
+def _cells(checked: _Checked, row: ParityRow) -> list[str]:
     from ..converters.parity import at_least, percent
     from ..device_bench.session import called
 
     return [
-        str(folder),
-        called(verdict.engine),
+        str(checked.folder),
+        called(checked.verdict.engine),
         row.inputs,
         str(row.count),
         at_least(row.cosine),
@@ -123,10 +125,10 @@ def _traced(artifact: Artifact, engine: str) -> Sequence[Step]:
     return runtime.trace(artifact, {name: array[:TRACED] for name, array in images.items()})
 
 
-def _print_operators(folder: Path, steps: Sequence[Step], count: int) -> None:
+def _print_operators(checked: _Checked, count: int) -> None:
     from . import show
 
-    worst = sorted(steps, key=lambda step: step.lost_db, reverse=True)[:count]
+    worst = sorted(checked.steps, key=lambda step: step.lost_db, reverse=True)[:count]
     rows = [
         [
             step.name,
@@ -139,7 +141,7 @@ def _print_operators(folder: Path, steps: Sequence[Step], count: int) -> None:
         for step in worst
     ]
     show.table(
-        f"{folder}: where rounding costs most",
+        f"{checked.folder}: where rounding costs most",
         ["result", "operator", "dtype", "largest |x|", "SQNR dB", "lost here dB"],
         rows,
         footer=f"On {TRACED} images, rounded to its dtype against not. float16 ends at 65,504.",

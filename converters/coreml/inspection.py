@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..artifact import TensorRecord
 from ..inspection import Inspection, Layer, images_in
+from .metadata import FLOAT32
 from .program import Feature, Operation, Program, TensorType, load
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ def inspect(path: Path) -> Inspection:
         layers=tuple(layers(program, images=images_in(inputs, outputs))),
         inputs=inputs,
         outputs=outputs,
+        excepted=frozenset(json.loads(program.properties.get(FLOAT32, "[]"))),
     )
 
 

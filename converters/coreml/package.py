@@ -102,7 +102,7 @@ def _messages() -> Any:
         return importlib.import_module("coremltools.proto.Model_pb2")
     found = importlib.util.find_spec("coremltools")
     if found is None or not found.submodule_search_locations:
-        raise MissingDependency("Core ML needs the package coremltools", "pip install 'evit-edge[coreml]'")
+        raise MissingDependency("Core ML needs the package coremltools", "pip install coremltools")
     alias = "_evit_edge_coreml_proto"
     if alias not in sys.modules:
         folder = types.ModuleType(alias)
