@@ -21,7 +21,7 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	@touch $@ $(VENV)/.base
 
 demo: $(VENV)/.base
-	$(BIN)/evit-edge convert efficientvit_m0 --weights demo --target onnx --target tflite --out $(DEMO)
+	$(BIN)/evit-edge convert efficientvit_m0 --weights demo --target onnx --target tflite --target coreml --out $(DEMO)
 	$(BIN)/evit-edge convert efficientvit_m0 --weights demo --target tflite --precision int8 --out $(DEMO)
 	@rm -f $(DEMO)/results.jsonl
 	$(BIN)/evit-edge bench $(DEMO)/efficientvit_m0-demo-224px-onnx-fp32 $(DEMO)/efficientvit_m0-demo-224px-tflite-fp32 \

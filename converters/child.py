@@ -43,7 +43,8 @@ def call(module: str, job: dict[str, Any], *, timeout_s: float) -> Any:
         job_file, answer_file = Path(folder, "job.json"), Path(folder, "answer.json")
         job_file.write_text(json.dumps(job))
         # -P: a file of the user's current folder must not stand in for a package.
-        code, tail = run([sys.executable, "-P", "-m", module, str(job_file), str(answer_file)], timeout_s=timeout_s)
+        command = [sys.executable, "-P", "-m", module, str(job_file), str(answer_file)]
+        code, tail = run(command, timeout_s=timeout_s, scratch=folder)
         if code is None:
             raise ChildCrashed(f"took longer than {timeout_s:g} s and was stopped", tail=tail)
         if code != 0 or not answer_file.exists():
@@ -65,14 +66,16 @@ def serve(work: Callable[[dict[str, Any]], Any]) -> None:
     answer_file.write_text(json.dumps(answer))
 
 
-def run(command: Sequence[str], *, timeout_s: float) -> tuple[int | None, str]:
+def run(command: Sequence[str], *, timeout_s: float, scratch: str | None = None) -> tuple[int | None, str]:
     """The exit status (-N for signal N, None if the deadline passed) and the end of what was printed.
 
-    No process of the command's group is left when this returns or is interrupted. Raises OSError if the command
-    cannot be started.
+    Temporary files go into the folder `scratch`, if there is one: who is killed cannot take away his own. No process
+    of the command's group is left when this returns or is interrupted. Raises OSError if the command cannot be
+    started.
     """
     # The interpreter's own folder first: converters call console scripts of the same environment by name.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    own = {"PATH": path} if scratch is None else {"PATH": path, "TMPDIR": scratch}
     with tempfile.TemporaryFile() as log:
         child: subprocess.Popen[bytes] | None = None
         code: int | None = None
@@ -85,7 +88,7 @@ def run(command: Sequence[str], *, timeout_s: float) -> tuple[int | None, str]:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
-                    env={**os.environ, "PATH": path},
+                    env={**os.environ, **own},
                 )
             with contextlib.suppress(subprocess.TimeoutExpired):
                 code = child.wait(timeout_s)

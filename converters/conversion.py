@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     Tensors = tuple[TensorRecord, ...]
 
+TINT: Final = (1.0, 0.7, 0.4)
 CONVERTERS: Final = PluginKind(noun="target", package=__package__, prefix="to_", attribute="CONVERTER")
 
 
@@ -72,9 +73,15 @@ class Conversion:
         }
 
     def proof_feeds(self, count: int) -> Iterator[NDArray[np.float32]]:
-        """`count` of the model's own images as its inputs: on noise a good model can be chaotic."""
-        for pixels in self.spec.calibration_pixels(count):
-            yield self.spec.preprocess.normalise(pixels[None])
+        """`count` of the model's own images as its inputs: on noise a good model can be chaotic.
+
+        Every other one is tinted, since grey ones, such as scans, hide a swap of colours.
+        """
+        import numpy as np
+
+        for index, pixels in enumerate(self.spec.calibration_pixels(count)):
+            tinted = (pixels * np.asarray(TINT)).astype(np.uint8) if index % 2 else pixels
+            yield self.spec.preprocess.normalise(tinted[None])
 
     def calibration_feeds(self) -> Iterator[NDArray[np.float32]]:
         """The model's inputs to calibrate with, one by one: float32 (1, channels, height, width)."""

@@ -38,7 +38,8 @@ def holds(record: TensorRecord, values: NDArray[Any]) -> bool:
     if record.normalisation is None:
         return True
     pixels = _pixels(record.normalisation, values)
-    return bool((np.abs(pixels - np.round(pixels)) < WHOLE).all() and (np.abs(pixels - 127.5) < 128).all())
+    # What is not finite is outside too, and has no distance to a whole number.
+    return bool((np.abs(pixels - 127.5) < 128).all() and (np.abs(pixels - np.round(pixels)) < WHOLE).all())
 
 
 def to_file(record: TensorRecord, values: NDArray[Any]) -> NDArray[Any]:

@@ -132,7 +132,7 @@ def _batches(conversion: Conversion) -> tuple[tuple[int, ...], bool]:
     return tuple(sizes), found is not None
 
 
-_DIGITS: Final = re.compile(r"\d+(,\d+|\.\.\d+)*")
+_DIGITS: Final = re.compile(r"\d+(,\d+)+|\d+\.\.\d+")
 
 
 def _form(conversion: Conversion) -> Form:

@@ -66,15 +66,17 @@ class CoremlRuntime:
         """Whether `target` is coreml."""
         return target == "coreml"
 
+    def lacks(self) -> str:
+        """macOS."""
+        return "" if sys.platform == ONLY_ON else "Core ML predicts on macOS alone"
+
     def open(self, artifact: Artifact, *, threads: int) -> CoremlSession:
         """Compile and load the package; Core ML chooses its own number of threads.
 
         Raises `MissingDependency` where there is no Core ML.
         """
-        if sys.platform != ONLY_ON:
-            raise MissingDependency(
-                "Core ML predicts on macOS alone", "measure on a Mac; here --runtime coreml-reference checks the file"
-            )
+        if lacking := self.lacks():
+            raise MissingDependency(lacking, "measure on a Mac; here --runtime coreml-reference checks the file")
         ct = coremltools()
         try:
             engine = ct.models.MLModel(str(artifact.payload), compute_units=ct.ComputeUnit[self._units])

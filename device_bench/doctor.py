@@ -16,7 +16,7 @@ from ..models.download import cache_folder
 from ..models.errors import MissingDependency
 from ..models.plugins import PluginKind
 from .device import connect
-from .session import RUNTIMES
+from .session import RUNTIMES, Bound
 
 FREE_ENOUGH: Final = 2 * 2**30
 
@@ -59,7 +59,8 @@ def _plugins() -> Iterator[Finding]:
 def _plugin(kind: PluginKind, name: str) -> Finding:
     subject = f"{kind.noun} {name}"
     try:
-        requires = kind.load(name).requires
+        plugin = kind.load(name)
+        requires = plugin.requires
     except MissingDependency as error:
         return Finding(subject=subject, state="missing", detail=error.message, advice=error.hint)
     absent = [module for module in requires if importlib.util.find_spec(module) is None]
@@ -70,6 +71,8 @@ def _plugin(kind: PluginKind, name: str) -> Finding:
             detail=f"not installed: {', '.join(absent)}",
             advice=f"pip install {' '.join(absent)}",
         )
+    if lacking := plugin.lacks() if isinstance(plugin, Bound) else "":
+        return Finding(subject=subject, state="missing", detail=lacking)
     return Finding(subject=subject, state="ok", detail=", ".join(_version(module) for module in requires))
 
 

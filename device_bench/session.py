@@ -49,6 +49,14 @@ class Tracing(Protocol):
         """Every float result of the program, in its order, on samples of the model's own inputs (n, …)."""
 
 
+@runtime_checkable
+class Bound(Protocol):
+    """A plug-in that works on some machines alone."""
+
+    def lacks(self) -> str:
+        """What this machine lacks for it, in one line; empty where it works."""
+
+
 class Runtime(Protocol):
     """An engine: the plug-in `RUNTIME` of a file `run_*.py`.
 

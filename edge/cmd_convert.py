@@ -61,7 +61,7 @@ def convert(
     from ..models.spec import ModelRequest
 
     spec = _find(ModelRequest(name=model, weights=weights, img_size=img_size, num_classes=num_classes), quiet=quiet)
-    size, sizes = _batch(batch)
+    size, sizes = _batch(batch, target)
     asked = {"precision": precision, "batch": size, "images": parity_images, "seed": seed}
     count = 128 if calibration_images is None else calibration_images
     images = {"calibrate": calibrate, "calibration_images": count}
@@ -109,11 +109,15 @@ def _make(conversion: Conversion, out: Path, *, timeout_s: float, quiet: bool) -
         return error
 
 
-def _batch(text: str) -> tuple[int | None, str | None]:
+def _batch(text: str, targets: Sequence[str]) -> tuple[int | None, str | None]:
     """A fixed batch, or the sizes that a dynamic one may have where they were given."""
+    from ..converters.conversion import CONVERTERS
+
     if text == "dynamic":
         return None, None
     if "," in text or ".." in text:
+        if not any("batches" in CONVERTERS.load(target).options for target in targets):
+            raise Unsupported(f"--batch {text} means nothing to {', '.join(targets)}", "give a number, or dynamic")
         return None, text
     try:
         return int(text), None

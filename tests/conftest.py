@@ -11,7 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
-from evit_edge.converters.artifact import Artifact
+from evit_edge.converters.artifact import Artifact, read
 from evit_edge.converters.conversion import plan
 from evit_edge.converters.convert import convert
 from evit_edge.device_bench.session import default_runtime, execute
@@ -64,3 +64,29 @@ def evit_edge() -> Run:
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, **options)  # type: ignore[call-overload,no-any-return]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def converted_coreml(
+    evit_edge: Run, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Artifact, "subprocess.CompletedProcess[str]"]:
+    """EfficientViT-M0 on digits as fp16 Core ML, through the whole way by the command line, and what that said."""
+    out = tmp_path_factory.mktemp("coreml")
+    options = ["--weights", "demo", "--target", "coreml", "--parity-images", "4", "--out", out]
+    done = evit_edge("convert", "efficientvit_m0", *options)
+    assert done.returncode == 0, done.stderr
+    return read(out / "efficientvit_m0-demo-224px-coreml-fp16"), done
+
+
+@pytest.fixture(scope="session")
+def demo_coreml(converted_coreml: tuple[Artifact, object]) -> Artifact:
+    return converted_coreml[0]
+
+
+@pytest.fixture(scope="session")
+def demo_classifier(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Artifact:
+    """The same from pictures to labels."""
+    spec = find(ModelRequest(name="efficientvit_m0", weights="demo"))
+    conversion = plan(spec, "coreml", images=4, options={"input": "image", "output": "classifier"})
+    folder = tmp_path_factory.mktemp("classifier")
+    return convert(conversion, folder, execute=execute, engine=default_runtime("coreml"))

@@ -7,13 +7,14 @@ is what the program means.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ...models.errors import BadArtifact, ParityFailed, Unsupported
 from . import operators
 from .package import AGAIN
-from .program import FLOATS, Constant, Operation, Program, TensorType
+from .program import FLOATS, Block, Constant, Operation, Program, TensorType, flattened
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
     Observe = Callable[[Operation, str, torch.Tensor], None]
 
+# The inputs that are several values, also where they are one.
+VARIADIC: Final = ("values", "loop_vars", "elem_shape")
+CONSTEXPR: Final = "constexpr_"
 LABEL: Final = "reference executor, not Apple hardware"
 INTEGERS: Final = {
     **{f"uint{width}": "uint8" for width in (1, 2, 3, 4, 6)},
@@ -38,50 +42,97 @@ class Executor:
         """Evaluates the compressed constants; raises `ParityFailed` naming every operator that is not known."""
         self.program = program
         self.rounding = rounding
-        _refuse_unknown(program.operations)
+        everything = tuple(flattened(program.operations))
+        _refuse_unknown(everything)
         self._constants = {name: _value(constant) for name, constant in program.constants.items()}
-        self._steps: list[Operation] = []
-        for operation in program.operations:
-            if operation.kind.startswith("constexpr_"):
+        for operation in everything:
+            if operation.kind.startswith(CONSTEXPR):
                 self._constants.update(self._results(operation, self._constants))
-            else:
-                self._steps.append(operation)
-        self._last_use = _last_uses(self._steps, keep={*self._constants, *program.results})
+        self._main = Block(inputs={}, operations=program.operations, results=program.results)
+        blocks = (self._main, *(block for operation in everything for block in operation.blocks))
+        self._last_use = {id(block): _last_uses(block, keep={*self._constants, *block.results}) for block in blocks}
 
-    def run(self, feeds: Mapping[str, NDArray[Any]], *, observe: Observe | None = None) -> dict[str, Any]:
+    def states(self) -> dict[str, torch.Tensor]:
+        """A sequence's states at its start, which are zeros as those that Core ML makes."""
+        import torch
+
+        return {
+            name: torch.zeros([side or 1 for side in kind.shape], dtype=_held(kind.dtype))
+            for name, kind in self.program.states.items()
+        }
+
+    def constant(self, name: str) -> Any:
+        """A constant as the operators see it, the compressed ones dense; None for what is computed."""
+        return self._constants.get(name)
+
+    def run(
+        self,
+        feeds: Mapping[str, NDArray[Any]],
+        *,
+        states: Mapping[str, torch.Tensor] | None = None,
+        observe: Observe | None = None,
+    ) -> dict[str, Any]:
         """The program's results by name: tensors, for a classifier its label and its dictionary of probabilities.
 
         `feeds` are arrays by the name of the input: a tensor in the program's shape; an image as uint8 pixels
-        (1, height, width, channels), RGB whatever order the program wants. `observe` sees every result as it is
-        computed. Raises `Unsupported` for a feed of another shape, and `BadArtifact` where a result has not the
+        (1, height, width, channels), RGB whatever order the program wants. `states` are changed in their place;
+        without, the run is the first of a sequence. `observe` sees every result as it is computed, and what a block
+        is given. Raises `Unsupported` for a feed of another shape, and `BadArtifact` where a result has not the
         shape that the program says.
         """
         import torch
 
-        values = dict(self._constants)
-        values.update(self._taken(feeds))
+        values = {**self._constants, **self._taken(feeds), **(self.states() if states is None else states)}
         with torch.inference_mode():
-            for index, operation in enumerate(self._steps):
-                for name, result in self._results(operation, values).items():
-                    values[name] = result
-                    if observe is not None and isinstance(result, torch.Tensor):
-                        observe(operation, name, result)
-                for name in self._last_use.get(index, ()):
-                    values.pop(name, None)
-        return {name: values[name] for name in self.program.results}
+            results = self._ran(self._main, values, observe)
+        return dict(zip(self.program.results, results, strict=True))
 
-    def _results(self, operation: Operation, values: Mapping[str, Any]) -> dict[str, Any]:
+    def _ran(self, block: Block, values: dict[str, Any], observe: Observe | None) -> tuple[Any, ...]:
+        import torch
+
+        last_use = self._last_use[id(block)]
+        for index, operation in enumerate(block.operations):
+            if operation.kind.startswith(CONSTEXPR):
+                continue
+            for name, result in self._results(operation, values, observe).items():
+                values[name] = result
+                if observe is not None and isinstance(result, torch.Tensor):
+                    observe(operation, name, result)
+            for name in last_use.get(index, ()):
+                values.pop(name, None)
+        return tuple(values[name] for name in block.results)
+
+    def _entered(
+        self, holder: Operation, block: Block, around: Mapping[str, Any], observe: Observe | None, *given: Any
+    ) -> tuple[Any, ...]:
+        """What a block gives for its inputs; what it computes is not seen outside."""
+        import torch
+
+        values = dict(around)
+        for (name, kind), value in zip(block.inputs.items(), given, strict=True):
+            values[name] = self._settled(holder, value, kind)
+            if observe is not None and isinstance(value, torch.Tensor):
+                observe(holder, name, values[name])
+        return self._ran(block, values, observe)
+
+    def _results(
+        self, operation: Operation, values: Mapping[str, Any], observe: Observe | None = None
+    ) -> dict[str, Any]:
         arguments = {
-            key: values[names[0]] if len(names) == 1 and key != "values" else tuple(values[name] for name in names)
+            key: values[names[0]] if len(names) == 1 and key not in VARIADIC else tuple(values[name] for name in names)
             for key, names in operation.inputs.items()
         }
+        if operation.blocks:
+            entered = (partial(self._entered, operation, block, values, observe) for block in operation.blocks)
+            arguments["blocks"] = tuple(entered)
         try:
             answer = operators.table()[operation.kind](**arguments)
         except (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError) as error:
             raise BadArtifact(
                 f"{self.program.path}: {_called(operation)} cannot be executed: {error}", AGAIN
             ) from error
-        results = answer if isinstance(answer, tuple) and len(operation.outputs) > 1 else (answer,)
+        several = operation.blocks or len(operation.outputs) != 1
+        results = answer if isinstance(answer, tuple) and several else (answer,)
         return {
             name: self._settled(operation, result, kind)
             for (name, kind), result in zip(operation.outputs.items(), results, strict=True)
@@ -100,10 +151,9 @@ class Executor:
                 f"{self.program.path}: {_called(operation)} gives {tuple(result.shape)}, the program says {kind.shape}",
                 AGAIN,
             )
-        if kind.dtype in FLOATS:
-            half = self.rounding and kind.dtype == "float16"
-            return result.half().float() if half else result.float()
-        return result.to(getattr(torch, INTEGERS.get(kind.dtype, kind.dtype)))
+        if self.rounding and kind.dtype == "float16":
+            return result.half().float()
+        return result.to(_held(kind.dtype))
 
     def _taken(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
         import torch
@@ -131,12 +181,20 @@ def _called(operation: Operation) -> str:
 
 def _refuse_unknown(operations: Iterable[Operation]) -> None:
     known = operators.table()
-    unknown = sorted({operation.kind for operation in operations if operation.kind not in known or operation.blocks})
+    unknown = sorted({operation.kind for operation in operations if operation.kind not in known})
     if unknown:
         raise ParityFailed(
             f"not proven: the reference executor does not know {', '.join(unknown)}",
             "nothing was checked; report the operator, or run the parity check on a Mac",
         )
+
+
+def _held(dtype: str) -> torch.dtype:
+    """The dtype that values of a MIL dtype have here."""
+    import torch
+
+    found: torch.dtype = getattr(torch, "float32" if dtype in FLOATS else INTEGERS.get(dtype, dtype))
+    return found
 
 
 def _value(constant: Constant) -> Any:
@@ -154,14 +212,25 @@ def _value(constant: Constant) -> Any:
     return torch.from_numpy(constant.value.astype(wide))
 
 
-def _last_uses(steps: list[Operation], *, keep: set[str]) -> dict[int, list[str]]:
-    """For each step the values that nothing needs after it."""
+def _last_uses(block: Block, *, keep: set[str]) -> dict[int, list[str]]:
+    """For each operator of a block the values that nothing needs after it."""
     last: dict[str, int] = {}
-    for index, operation in enumerate(steps):
-        for name in (*operation.outputs, *(name for names in operation.inputs.values() for name in names)):
+    for index, operation in enumerate(block.operations):
+        for name in _touched(operation):
             last[name] = index
     uses: dict[int, list[str]] = {}
     for name, index in last.items():
         if name not in keep:
             uses.setdefault(index, []).append(name)
     return uses
+
+
+def _touched(operation: Operation) -> Iterator[str]:
+    """The values that an operator gives or reads, also within its blocks."""
+    yield from operation.outputs
+    for names in operation.inputs.values():
+        yield from names
+    for block in operation.blocks:
+        yield from block.results
+        for inner in block.operations:
+            yield from _touched(inner)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from ..artifact import TensorRecord
 from ..inspection import Inspection, Layer, images_in
 from .metadata import FLOAT32
-from .program import Feature, Operation, Program, TensorType, load
+from .program import Feature, Operation, Program, TensorType, flattened, load
 
 if TYPE_CHECKING:
     pass
@@ -25,6 +24,7 @@ FACTORS: Final[Mapping[str, tuple[str, str]]] = {
 }
 # What stands for the stored values of a compressed constant, in the versions of iOS 16 and 18.
 STORED: Final = ("quantized_data", "data", "indices", "nonzero_data", "source_val")
+NO_TENSOR: Final = TensorType(dtype="", shape=())
 PALETTES: Final = ("constexpr_lut_to_dense", "constexpr_lut_to_sparse")
 
 
@@ -33,11 +33,11 @@ def inspect(path: Path) -> Inspection:
     program = load(path)
     inputs, outputs = (tuple(map(_record, features)) for features in (program.inputs, program.outputs))
     return Inspection(
-        operators=Counter(operation.kind for operation in program.operations),
+        operators=Counter(operation.kind for operation in flattened(program.operations)),
         layers=tuple(layers(program, images=images_in(inputs, outputs))),
         inputs=inputs,
         outputs=outputs,
-        excepted=frozenset(json.loads(program.properties.get(FLOAT32, "[]"))),
+        excepted=frozenset(program.properties.get(FLOAT32, "").split()),
     )
 
 
@@ -63,8 +63,13 @@ class _Values:
 
     def __init__(self, program: Program) -> None:
         self._program = program
-        self._makers = {name: operation for operation in program.operations for name in operation.outputs}
-        self._inputs = {feature.name: feature for feature in program.inputs}
+        operations = tuple(flattened(program.operations))
+        self._makers = {name: operation for operation in operations for name in operation.outputs}
+        self._inputs = {
+            feature.name: TensorType(dtype=feature.dtype, shape=feature.shape) for feature in program.inputs
+        }
+        blocks = (block for operation in operations for block in operation.blocks)
+        self._inputs.update((name, kind or NO_TENSOR) for block in blocks for name, kind in block.inputs.items())
 
     def dtype(self, name: str) -> str:
         """The dtype of a value."""
@@ -78,8 +83,8 @@ class _Values:
         if name in self._program.constants:
             return self._program.constants[name].type
         if name in self._makers:
-            return self._makers[name].outputs[name] or TensorType(dtype="", shape=())
-        return TensorType(dtype=self._inputs[name].dtype, shape=self._inputs[name].shape)
+            return self._makers[name].outputs[name] or NO_TENSOR
+        return self._inputs[name]
 
     def weights(self, name: str) -> _Weights | None:
         """What is stored of a constant; None for what is computed from the inputs."""
@@ -128,9 +133,12 @@ class _Values:
 
 
 def layers(program: Program, *, images: int = 1) -> Iterator[Layer]:
-    """The operators that multiply; of a program for a batch, `images` is what their MACs are divided by."""
+    """The operators that multiply; of a program for a batch, `images` is what their MACs are divided by.
+
+    One in a loop counts as run once, since the file does not say how often it will be.
+    """
     values, seen = _Values(program), set[str]()
-    for operation in program.operations:
+    for operation in flattened(program.operations):
         if operation.kind not in FACTORS:
             continue
         factors = FACTORS[operation.kind]

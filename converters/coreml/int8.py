@@ -12,7 +12,7 @@ from typing import Any, Final
 from ..inspection import NEARLY_ALL
 from . import compress
 from .inspection import layers
-from .program import Program
+from .program import Program, flattened
 from .ranges import Ranges
 from .toolkit import coremltools, quiet
 
@@ -46,7 +46,7 @@ def _depthwise(program: Program) -> list[str]:
     """
     groups = {
         operation.name: int(program.constants[operation.inputs["groups"][0]].value)  # type: ignore[arg-type]
-        for operation in program.operations
+        for operation in flattened(program.operations)
         if operation.kind == "conv" and "groups" in operation.inputs
     }
     weighty = [layer for layer in layers(program) if layer.weights]

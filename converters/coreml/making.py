@@ -13,7 +13,7 @@ from ..golden import LARGE_GAIN
 from ..tensors import holds
 from . import compress, int8, metadata, overflow
 from .program import Program, load
-from .proof import COUNT, fitted, prove
+from .proof import COUNT, WEIGHTS, fitted, prove, prove_weights
 from .ranges import measure
 from .writer import Form, write
 
@@ -45,20 +45,23 @@ def make(
         floating = Path(scratch, "float.mlpackage")
         model = write(source.module, form)
         metadata.save(model, floating)
-        notes = []
+        notes, kept = [], list[str]()
         inputs, outputs = tensors(floating)
         large = overflow.find(load(floating), _trials(conversion, inputs[0])) if form.half else frozenset[str]()
         if large:
             model = write(source.module, form, keep_float32=large)
             metadata.save(model, floating)
-            notes.append(f"in float32, since float16 ends at {overflow.LARGEST:,.0f}: {', '.join(sorted(large))}")
+            kept = overflow.kept(load(floating))
+            notes.append(f"in float32, since float16 ends at {overflow.LARGEST:,.0f}: {', '.join(kept)}")
         program = load(floating)
-        if conversion.precision not in ("fp32", "fp16"):
+        if conversion.precision in WEIGHTS:
             prove(program, source.reference, conversion.proof_feeds(COUNT), taken=inputs[0], given=outputs)
             model = _reduced(model, conversion, form, program, inputs[0])
-    described = card.make(conversion.spec, conversion.precision, inputs, outputs, {"manifest_key": conversion.key})
-    metadata.describe(model, described, conversion.spec, float32=sorted(large))
-    metadata.save(model, out)
+        described = card.make(conversion.spec, conversion.precision, inputs, outputs, {"manifest_key": conversion.key})
+        metadata.describe(model, described, conversion.spec, float32=kept)
+        metadata.save(model, out)
+        if conversion.precision in WEIGHTS:
+            prove_weights(program, load(out), conversion.precision)
     return notes
 
 

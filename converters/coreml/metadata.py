@@ -37,7 +37,7 @@ def describe(model: Any, made: Card, spec: ModelSpec, *, float32: Sequence[str])
             f"RGB; shorter side to {pre.resize} px ({pre.interpolation}), centre crop of {pre.size} px; "
             f"(x / 255 - mean) / std, mean {pre.mean}, std {pre.std}"
         ),
-        FLOAT32: json.dumps(float32),
+        FLOAT32: " ".join(float32),
     }
     model.user_defined_metadata.update(ours)
     # The same model converted on another day is the same model.

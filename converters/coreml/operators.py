@@ -3,7 +3,9 @@
 A function takes its operator's inputs by MIL's names and returns a value, or a tuple of them for several outputs.
 Values are `torch.Tensor` on the CPU: float32 for every float dtype (the executor rounds results to the dtype that
 the program declares), int8, uint8, int16, int32, int64 or bool else; `str` for a string, `tuple` for a list of
-strings and for a variadic input. Defaults are MIL's. A name that Python reserves has an underscore behind it.
+strings and for a variadic input, `Elements` for a list of tensors. Defaults are MIL's. A name that Python reserves has
+an underscore behind it. An operator with blocks has them as `blocks`: functions of a block's inputs, which give the
+tuple of its results.
 """
 
 from __future__ import annotations

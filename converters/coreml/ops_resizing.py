@@ -25,12 +25,18 @@ def _linear(x: Tensor, sizes: Sequence[int], mode: str) -> Tensor:
     """The last axes of x resized to `sizes`, one after the other."""
     for axis, out in zip(range(-len(sizes), 0), sizes, strict=True):
         size = x.shape[axis]
-        points = GRIDS[mode](torch.arange(out, dtype=torch.float64), size, out).clamp(0, size - 1)
-        low = points.floor().long()
-        high = (low + 1).clamp(max=size - 1)
-        weight = (points - low).float().reshape(-1, *[1] * (-axis - 1))
-        x = torch.lerp(x.index_select(axis, low), x.index_select(axis, high), weight)
+        x = _between(x, axis, GRIDS[mode](torch.arange(out, dtype=torch.float64), size, out))
     return x
+
+
+def _between(x: Tensor, axis: int, points: Tensor) -> Tensor:
+    """x between its pixels along a negative axis; points are held inside."""
+    size = x.shape[axis]
+    points = points.clamp(0, size - 1)
+    low = points.floor().long()
+    high = (low + 1).clamp(max=size - 1)
+    weight = (points - low).float().reshape(-1, *[1] * (-axis - 1))
+    return torch.lerp(x.index_select(axis, low), x.index_select(axis, high), weight)
 
 
 def _nearest(x: Tensor, sizes: Sequence[int], *, halves: int) -> Tensor:
@@ -113,3 +119,60 @@ def crop(x: Tensor, crop_height: Tensor, crop_width: Tensor) -> Tensor:
     top, bottom = crop_height.tolist()
     left, right = crop_width.tolist()
     return x[..., top : x.shape[-2] - bottom, left : x.shape[-1] - right]
+
+
+@operator
+def crop_resize(
+    x: Tensor,
+    roi: Tensor | None = None,
+    boxes: Tensor | None = None,
+    box_indices: Tensor | None = None,
+    target_height: Tensor | int = 1,
+    target_width: Tensor | int = 1,
+    normalized_coordinates: Tensor | bool = False,
+    spatial_scale: Tensor | float = 1,
+    box_coordinate_mode: str = "CORNERS_HEIGHT_FIRST",
+    sampling_mode: str = "DEFAULT",
+    pad_value: Tensor | float = 0,
+) -> Tensor:
+    """Before iOS 17 `roi`, of four numbers a box for all images or of five with the image's index, later `boxes`.
+
+    The one grid that coremltools' tests have a device's values for, and that fits them.
+    """
+    if sampling_mode != "ALIGN_CORNERS" or box_coordinate_mode not in ("CORNERS_HEIGHT_FIRST", "CORNERS_WIDTH_FIRST"):
+        raise NotImplementedError(f"crop_resize with {sampling_mode} and {box_coordinate_mode}")
+    corners, images = _boxes(x, roi, boxes, box_indices)
+    corners = corners.double() * float(spatial_scale)
+    if box_coordinate_mode == "CORNERS_WIDTH_FIRST":
+        corners = corners[:, [1, 0, 3, 2]]
+    height, width = (size - 1 if normalized_coordinates else 1 for size in x.shape[-2:])
+    crops = []
+    for box, of in zip(corners, images, strict=True):
+        rows = _spread(box[0] * height, box[2] * height, int(target_height))
+        columns = _spread(box[1] * width, box[3] * width, int(target_width))
+        inside = _inside(rows, x.shape[-2])[:, None] & _inside(columns, x.shape[-1])
+        crops.append(torch.where(inside, _between(_between(x[of], -2, rows), -1, columns), float(pad_value)))
+    return torch.stack(crops)
+
+
+def _boxes(x: Tensor, roi: Tensor | None, boxes: Tensor | None, indices: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Four numbers a box, and for each the indices of its images, in the shape that they have in the result."""
+    if boxes is not None:
+        return boxes, torch.arange(len(boxes)) if indices is None else indices.long()
+    if roi is None:
+        raise TypeError("crop_resize has no boxes")
+    rows = roi.flatten(1)
+    if rows.shape[1] == 5:
+        return rows[:, 1:], rows[:, :1].long()
+    return rows, torch.arange(len(x)).expand(len(rows), -1)
+
+
+def _spread(start: Tensor, end: Tensor, count: int) -> Tensor:
+    """From `start` to `end`, the last exactly there: what lies beyond the edge is padding."""
+    if count == 1:
+        return ((start + end) / 2).reshape(1)
+    return start + torch.arange(count) * (end - start) / (count - 1)
+
+
+def _inside(points: Tensor, size: int) -> Tensor:
+    return (points >= 0) & (points <= size - 1)

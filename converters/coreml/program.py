@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -39,14 +39,23 @@ class Constant:
 class Operation:
     """One MIL operator: each input is the names of its values (several for a variadic one), outputs have a type.
 
-    `name` is the operator's own; an output without a tensor's type (a dictionary, a state) has None.
+    `name` is the operator's own; an output without a tensor's type (a dictionary, a list) has None.
     """
 
     kind: str
     name: str
     inputs: Mapping[str, tuple[str, ...]]
     outputs: Mapping[str, TensorType | None]
-    blocks: int
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """What an operator of control flow holds; it also sees the values around it."""
+
+    inputs: Mapping[str, TensorType | None]
+    operations: tuple[Operation, ...]
+    results: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,18 +74,27 @@ class Feature:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """What `load` gives. `labels` are those of a classifier, `properties` the user-defined metadata."""
+    """What `load` gives. `constants` are also those in blocks, `properties` the user-defined metadata."""
 
     path: Path
     specification_version: int
     opset: str
     inputs: tuple[Feature, ...]
     outputs: tuple[Feature, ...]
+    states: Mapping[str, TensorType]
     constants: Mapping[str, Constant]
     operations: tuple[Operation, ...]
     results: tuple[str, ...]
     probabilities: str
     properties: Mapping[str, str]
+
+
+def flattened(operations: Iterable[Operation]) -> Iterator[Operation]:
+    """Every operator in the order of a run: those in blocks stand before the one that holds them."""
+    for operation in operations:
+        for block in operation.blocks:
+            yield from flattened(block.operations)
+        yield operation
 
 
 def load(path: Path) -> Program:
@@ -100,6 +118,9 @@ def load(path: Path) -> Program:
         opset=function.opset,
         inputs=tuple(_feature(feature, taken.get(feature.name)) for feature in model.description.input),
         outputs=tuple(_feature(feature, None) for feature in model.description.output),
+        states={
+            given.name: kind for given in function.inputs if (kind := _tensor_type(given.type.stateType.wrappedType))
+        },
         constants=constants,
         operations=operations,
         results=tuple(block.outputs),
@@ -113,28 +134,38 @@ def _operations(opened: Package, block: Any, constants: dict[str, Constant]) -> 
     for proto in block.operations:
         if proto.type == "const":
             (output,) = proto.outputs
+            if output.name in constants:
+                # Those of all blocks lie in one table, where the later would stand for both.
+                raise BadArtifact(f"{opened.path} has two constants {output.name}", AGAIN)
             constants[output.name] = _constant(opened, proto.attributes["val"])
             continue
-        names = [output.name for output in proto.outputs]
+        own = proto.attributes["name"].immediateValue.tensor.strings.values if "name" in proto.attributes else ()
+        # To write a state gives nothing.
+        first = next((output.name for output in proto.outputs), "".join(own))
         inputs = {
-            key: tuple(
-                _bound(opened, binding, f"{names[0]}.{key}.{i}", constants) for i, binding in enumerate(arguments)
-            )
+            key: tuple(_bound(opened, binding, f"{first}.{key}.{i}", constants) for i, binding in enumerate(arguments))
             for key, arguments in ((key, argument.arguments) for key, argument in proto.inputs.items())
         }
         # The compressed constants of iOS 16 have attributes where later ones have inputs.
         for key, value in proto.attributes.items():
             if key != "name":
-                constants[f"{names[0]}.{key}"] = _constant(opened, value)
-                inputs[key] = (f"{names[0]}.{key}",)
-        given = proto.attributes["name"].immediateValue.tensor.strings.values if "name" in proto.attributes else ()
+                constants[f"{first}.{key}"] = _constant(opened, value)
+                inputs[key] = (f"{first}.{key}",)
         yield Operation(
             kind=proto.type,
-            name=given[0] if given else names[0],
+            name=own[0] if own else first,
             inputs=inputs,
             outputs={output.name: _tensor_type(output.type) for output in proto.outputs},
-            blocks=len(proto.blocks),
+            blocks=tuple(_block(opened, block, constants) for block in proto.blocks),
         )
+
+
+def _block(opened: Package, proto: Any, constants: dict[str, Constant]) -> Block:
+    return Block(
+        inputs={given.name: _tensor_type(given.type) for given in proto.inputs},
+        operations=tuple(_operations(opened, proto, constants)),
+        results=tuple(proto.outputs),
+    )
 
 
 def _bound(opened: Package, binding: Any, name: str, constants: dict[str, Constant]) -> str:

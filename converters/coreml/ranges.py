@@ -22,12 +22,15 @@ def measure(
 
     Without `rounding` they are those that the program means, also where fp16 would overflow. NaN spreads into them.
     """
+    import numpy as np
+
     found: dict[str, tuple[float, float]] = {}
 
     def widen(name: str, values: Any) -> None:
         low, high = float(values.min()), float(values.max())
         known = found.get(name, (low, high))
-        found[name] = (min(low, known[0]), max(high, known[1]))
+        # Not `min`, which forgets a NaN that was there before.
+        found[name] = (float(np.minimum(low, known[0])), float(np.maximum(high, known[1])))
 
     def see(operation: Operation, name: str, values: torch.Tensor) -> None:
         if values.is_floating_point() and values.numel():

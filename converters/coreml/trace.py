@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .executor import Executor
-from .program import Operation, Program
+from .program import Operation, Program, flattened
 
 if TYPE_CHECKING:
     import torch
@@ -56,23 +57,31 @@ class _Sums:
 
 
 def trace(program: Program, feeds: Iterable[Mapping[str, NDArray[Any]]]) -> list[Step]:
-    """The float results in the program's order; raises as `Executor` does."""
+    """The float results, those of a loop over all iterations, in the order of a run; raises as `Executor` does.
+
+    What only one of both runs has, because rounding led it another way, is left out. A list or a state has no figures.
+    """
     exact, rounded = Executor(program, rounding=False), Executor(program)
     sums: dict[str, _Sums] = {}
-    meant: dict[str, torch.Tensor] = {}
+    meant: dict[str, deque[torch.Tensor]] = {}
 
     def remember(operation: Operation, name: str, values: torch.Tensor) -> None:
-        meant[name] = values
+        meant.setdefault(name, deque()).append(values)
 
     def compare(operation: Operation, name: str, values: torch.Tensor) -> None:
-        if values.is_floating_point() and values.numel():
-            sums.setdefault(name, _Sums()).add(meant[name], values)
+        wanted = meant[name].popleft() if meant.get(name) else None
+        if values.is_floating_point() and values.numel() and wanted is not None and wanted.shape == values.shape:
+            sums.setdefault(name, _Sums()).add(wanted, values)
 
     for feed in feeds:
+        meant.clear()
         exact.run(feed, observe=remember)
         rounded.run(feed, observe=compare)
     return [
-        _step(operation, name, sums) for operation in program.operations for name in operation.outputs if name in sums
+        _step(operation, name, sums)
+        for operation in flattened(program.operations)
+        for name in operation.outputs
+        if name in sums
     ]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,14 +36,14 @@ class Form:
 
 
 def write(module: nn.Module, form: Form, *, keep_float32: frozenset[str] = frozenset()) -> Any:
-    """The `MLModel` of a float32 module that takes (batch, *form.shape); the named operators stay in float32."""
+    """The `MLModel` of a float32 module that takes (batch, *form.shape); float32 is what makes or reads the named."""
     import numpy as np
     import torch
 
     ct = coremltools()
     wrapped = _wrapped(module, form)
     example = torch.rand(form.batches[0], *form.shape)
-    with quiet(), torch.no_grad():
+    with quiet(), torch.no_grad(), _plain_attention():
         traced = torch.jit.trace(wrapped, (example,), check_trace=False)
         outputs = [ct.TensorType(name=name, dtype=np.float32) for name in form.outputs]
         return ct.convert(
@@ -54,6 +56,19 @@ def write(module: nn.Module, form: Form, *, keep_float32: frozenset[str] = froze
             compute_precision=_compute_precision(ct, half=form.half, keep_float32=keep_float32),
             skip_model_load=True,
         )
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """PyTorch's fused attention of eval mode is one operator that coremltools does not know."""
+    import torch
+
+    was_on = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was_on)
 
 
 def _wrapped(module: nn.Module, form: Form) -> nn.Module:
@@ -102,5 +117,27 @@ def _input(ct: Any, form: Form) -> Any:
 def _compute_precision(ct: Any, *, half: bool, keep_float32: frozenset[str]) -> Any:
     if not half:
         return ct.precision.FLOAT32
-    selector: Callable[[Any], bool] = lambda operation: operation.outputs[0].name not in keep_float32  # noqa: E731
-    return ct.transform.FP16ComputePrecision(op_selector=selector) if keep_float32 else ct.precision.FLOAT16
+
+    def in_half(operation: Any) -> bool:
+        # What reads a value that float16 cannot hold would get it rounded to float16.
+        return keep_float32.isdisjoint((_saved_name(operation), *map(_source, _read(operation))))
+
+    return ct.transform.FP16ComputePrecision(op_selector=in_half) if keep_float32 else ct.precision.FLOAT16
+
+
+def _read(operation: Any) -> Iterator[Any]:
+    for given in operation.inputs.values():
+        yield from given if isinstance(given, (list, tuple)) else (given,)
+
+
+def _source(value: Any) -> str:
+    """The operator behind a value and its casts, or the input, as it is called in the saved program."""
+    while value.op is not None and value.op.op_type == "cast":
+        value = value.op.x
+    return _saved_name(value if value.op is None else value.op)
+
+
+def _saved_name(named: Any) -> str:
+    """Names become identifiers only after the precision was chosen."""
+    name = re.sub(r"\W", "_", named.name, flags=re.ASCII)
+    return f"op_{name}" if name[0].isdigit() else name

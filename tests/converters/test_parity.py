@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,10 +8,24 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from evit_edge.converters.artifact import ParityRecord, Precision
+from evit_edge.converters import golden
+from evit_edge.converters.artifact import (
+    Artifact,
+    Manifest,
+    ModelRecord,
+    ParityRecord,
+    ParityRow,
+    Precision,
+    TensorRecord,
+    digests_of,
+    read,
+    write_manifest,
+)
 from evit_edge.converters.conversion import CONVERTERS
-from evit_edge.converters.parity import THRESHOLDS, Threshold, compare, complaint, judge
+from evit_edge.converters.parity import THRESHOLDS, Threshold, check, compare, complaint, judge
 from evit_edge.models.errors import ParityFailed
+
+from .coreml import tiny
 
 Array = NDArray[Any]
 FP32 = THRESHOLDS["fp32"]
@@ -122,3 +137,102 @@ def test_the_verdict_does_not_depend_on_the_order_of_the_samples(want: Array, go
 @given(arrays(np.float64, (3, 8), elements=st.floats(1, 1e3)), st.floats(0.011, 10))
 def test_a_relative_error_over_the_threshold_never_passes(want: Array, off: float) -> None:
     assert not compare([want], [want * (1 + off)], inputs="noise", threshold=FP32).passed
+
+
+def off_by(relative: float, *, group: str, precision: Precision, halves: dict[str, float] | None) -> ParityRecord:
+    """The verdict on a group whose answers are a share of their own length off, at a right angle."""
+    want = np.array([[1.0, 0.0, 0.0]])
+    got = want + np.array([[0.0, relative, 0.0]])
+    return judge({group: [want]}, {group: [got]}, precision=precision, engine="x", halves=halves)
+
+
+@pytest.mark.parametrize(
+    ("relative", "half", "passes"),
+    [
+        (0.03, None, True),
+        (0.04, None, False),
+        # Twice what the original itself loses.
+        (0.04, 0.021, True),
+        (0.04, 0.019, False),
+        # Less than the threshold anyway: nothing is narrowed.
+        (0.03, 0.001, True),
+        (0.5, 0.3, True),
+        (0.7, 0.3, False),
+    ],
+)
+def test_what_the_original_loses_in_half_precision_widens_the_limit(
+    relative: float, half: float | None, passes: bool
+) -> None:
+    halves = None if half is None else {"large": half}
+    verdict = off_by(relative, group="large", precision="fp16", halves=halves)
+    assert verdict.passed is passes
+    limit = max(THRESHOLDS["fp16"].relative_l2, 2 * (half or 0))
+    assert verdict.rows[0].limit == pytest.approx(limit)
+
+
+@pytest.mark.parametrize("group", ["images", "noise", "zeros"])
+def test_no_other_group_is_widened(group: str) -> None:
+    verdict = off_by(0.04, group=group, precision="fp16", halves={"large": 10.0})
+    assert not verdict.passed
+    assert verdict.rows[0].limit == THRESHOLDS["fp16"].relative_l2
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "w8", "int8"])
+def test_a_verdict_keeps_the_limit_that_it_was_judged_by(precision: Precision) -> None:
+    verdict = judge({"images": [logits()]}, {"images": [logits()]}, precision=precision, engine="x")
+    assert [row.limit for row in verdict.rows] == [THRESHOLDS[precision].relative_l2]
+    again = ParityRecord.model_validate_json(verdict.model_dump_json())
+    assert again == verdict
+
+
+def test_a_complaint_names_the_limit_that_was_widened() -> None:
+    verdict = off_by(0.5, group="large", precision="fp16", halves={"large": 0.1})
+    assert "relative L2 5.00e-01 (needs ≤ 0.2)" in complaint(verdict)
+
+
+def test_a_row_from_before_limits_were_kept_is_read() -> None:
+    row = compare([logits()], [logits()], inputs="images", threshold=FP32).model_dump(exclude={"limit"})
+    assert ParityRow.model_validate(row).limit is None
+
+
+@pytest.mark.parametrize(("precision", "widened"), [("fp16", True), ("fp32", False), ("w8", False)])
+def test_only_half_precision_is_compared_with_half_precision(
+    tmp_path: Path, precision: Precision, widened: bool
+) -> None:
+    """An artifact whose original is said to lose everything in half precision."""
+    artifact = golden_artifact(tmp_path, precision)
+    answers = golden.outputs(artifact)
+
+    def execute(folder: Path, feeds: Any, *, runtime: str | None = None) -> list[Array]:
+        count = len(feeds["image"])
+        (group,) = (name for name, parts in answers.items() if len(parts[0]) == count)
+        return answers[group]
+
+    limits = {row.inputs: row.limit for row in check(artifact, execute=execute, engine="x").rows}
+    assert limits["images"] == THRESHOLDS[precision].relative_l2
+    assert limits["large"] == (pytest.approx(20) if widened else THRESHOLDS[precision].relative_l2)
+
+
+def golden_artifact(folder: Path, precision: Precision) -> Artifact:
+    """A manifest and golden answers, without a file to run."""
+    arrays_: dict[str, Any] = {"half_large": np.float32(10)}
+    for group, count in (("images", 3), ("large", 2)):
+        arrays_[f"pixels_{group}"] = np.zeros((count, tiny.SIZE, tiny.SIZE, 3), np.uint8)
+        arrays_[f"gain_{group}"] = np.float32(1)
+        arrays_[f"output_{group}_0"] = logits(count)
+    golden.save(folder, arrays_)
+    image = TensorRecord(name="image", shape=(None, 3, tiny.SIZE, tiny.SIZE), dtype="float32")
+    known: dict[str, Any] = {"key": "0", "target": "coreml", "precision_found": precision, "options": {}}
+    manifest = Manifest(
+        **known,
+        model=ModelRecord.of(tiny.spec()),
+        precision=precision,
+        inputs=(image,),
+        outputs=(TensorRecord(name="logits", shape=(None, 10), dtype="float32"),),
+        payload="golden.npz",
+        files=digests_of(folder),
+        versions={},
+        created="2025-01-01T00:00:00Z",
+    )
+    write_manifest(folder, manifest)
+    return read(folder)

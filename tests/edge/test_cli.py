@@ -35,7 +35,7 @@ def results(demo: Artifact, evit_edge: Run, tmp_path_factory: pytest.TempPathFac
     return path
 
 
-@pytest.mark.parametrize("command", ["models", "convert", "parity", "bench", "report", "predict", "doctor"])
+@pytest.mark.parametrize("command", ["models", "convert", "parity", "inspect", "bench", "report", "predict", "doctor"])
 def test_every_command_explains_itself(evit_edge: Run, command: str) -> None:
     done = evit_edge(command, "--help")
     assert done.returncode == 0
@@ -91,6 +91,7 @@ def test_convert_says_what_it_made(evit_edge: Run, demo: Artifact) -> None:
         (["parity", "/no/such/artifact"], 3, "/no/such/artifact"),
         (["bench", "/no/such/artifact"], 3, "/no/such/artifact"),
         (["predict", "/no/such/artifact", "x.png"], 3, "/no/such/artifact"),
+        (["inspect", "/no/such/artifact"], 3, "/no/such/artifact"),
         (["report", "/no/such.jsonl"], 3, "/no/such.jsonl"),
     ],
 )

@@ -55,10 +55,15 @@ class UNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.down = nn.ModuleList(
-            [normed(inputs, outputs, 3, nn.ReLU(), stride=2) for inputs, outputs in ((3, 16), (16, 24), (24, 32), (32, 32))]
+            [
+                normed(inputs, outputs, 3, nn.ReLU(), stride=2)
+                for inputs, outputs in ((3, 16), (16, 24), (24, 32), (32, 32))
+            ]
         )
         self.up = nn.ConvTranspose2d(32, 32, 4, stride=2, padding=1)
-        self.beside = nn.ModuleList([normed(64, 24, 3, nn.ReLU()), normed(48, 16, 3, nn.SiLU()), normed(32, 16, 3, nn.ReLU())])
+        self.beside = nn.ModuleList(
+            [normed(64, 24, 3, nn.ReLU()), normed(48, 16, 3, nn.SiLU()), normed(32, 16, 3, nn.ReLU())]
+        )
         self.last = nn.ConvTranspose2d(16, 4, 3, stride=1, padding=1)
 
     def forward(self, x: torch.Tensor) -> Any:
@@ -71,13 +76,13 @@ class UNet(nn.Module):
 
 
 class Rows(nn.Module):
-    """An LSTM that reads an image by its rows, both ways, in two layers."""
+    """An LSTM, or GRUs, that read an image by its rows, both ways, in two layers."""
 
     def __init__(self, recurrent: type[nn.LSTM | nn.GRU] = nn.LSTM) -> None:
         super().__init__()
         self.stem = normed(3, 8, 3, nn.ReLU(), stride=4)
-        self.recurrent = recurrent(8 * SIZE // 4, 24, 2, batch_first=True, bidirectional=True)
-        self.head = nn.Linear(48, CLASSES)
+        self.recurrent = recurrent(8 * SIZE // 4, 32, 2, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(64, CLASSES)
 
     def forward(self, x: torch.Tensor) -> Any:
         rows = self.stem(x).permute(0, 2, 1, 3).flatten(2)
@@ -92,9 +97,9 @@ class Detector(nn.Module):
     def __init__(self, classes: int = 3, each: int = 2, best: int = 12) -> None:
         super().__init__()
         self.classes, self.best = classes, best
-        self.stem = nn.Sequential(normed(3, 16, 3, nn.SiLU(), stride=4), normed(16, 24, 3, nn.SiLU(), stride=2))
-        self.further = normed(24, 24, 3, nn.SiLU(), stride=2)
-        self.scores, self.boxes = (nn.Conv2d(24, each * size, 3, padding=1) for size in (classes, 4))
+        self.stem = nn.Sequential(normed(3, 16, 3, nn.SiLU(), stride=4), normed(16, 32, 3, nn.SiLU(), stride=2))
+        self.further = normed(32, 32, 3, nn.SiLU(), stride=2)
+        self.scores, self.boxes = (nn.Conv2d(32, each * size, 3, padding=1) for size in (classes, 4))
         self.register_buffer("anchors", torch.rand(1, each * (8 * 8 + 4 * 4), 4) + 0.5)
 
     def forward(self, x: torch.Tensor) -> Any:
@@ -125,30 +130,57 @@ class Scaled(nn.Module):
         return x * self.factor
 
 
-def overflowing() -> nn.Module:
-    """Its values are beyond float16 in the middle, as no weight and no output is."""
+class Halves(nn.Module):
+    """A layer that takes each half of the channels down, after what it is given was cut in two."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: torch.Tensor) -> Any:
+        left, right = x.chunk(2, 1)
+        return torch.cat([right * self.factor, left * -self.factor], 1)
+
+
+def _overflowing(*layers: nn.Module) -> nn.Module:
     return nn.Sequential(
-        normed(3, 16, 3, nn.ReLU(), stride=2),
-        Scaled(1e3),
-        nn.Softplus(),
-        Scaled(1e3),
-        nn.MaxPool2d(3, 2, 1),
-        Scaled(1e-3),
-        nn.Softplus(),
-        Scaled(1e-3),
-        normed(16, 24, 3, nn.ReLU(), stride=2),
-        *head(24),
+        normed(3, 16, 3, nn.ReLU(), stride=2), *layers, normed(16, 24, 3, nn.ReLU(), stride=2), *head(24)
     )
+
+
+def in_the_middle() -> nn.Module:
+    """Its values are beyond float16 in the middle, as no weight and no output is."""
+    up, down = ([Scaled(factor), nn.Softplus(), Scaled(factor)] for factor in (1e3, 1e-3))
+    return _overflowing(*up, nn.MaxPool2d(3, 2, 1), *down)
+
+
+def in_two_halves() -> nn.Module:
+    """What is beyond float16 is one operator's several results."""
+    return _overflowing(Scaled(1e3), nn.Softplus(), Scaled(1e3), Halves(1e-6))
+
+
+def in_weights() -> nn.Module:
+    """A factor becomes part of the weights before it, which are then beyond float16 too."""
+    return _overflowing(nn.Conv2d(16, 16, 1), Scaled(1e6), nn.ReLU(), Scaled(1e-6))
+
+
+def at_the_end() -> nn.Module:
+    return nn.Sequential(_overflowing(), Scaled(1e3), nn.LeakyReLU(0.5), Scaled(1e4))
 
 
 OWN: dict[str, Callable[[], nn.Module]] = {
     "pools": Pools,
     "UNet": UNet,
     "LSTM": Rows,
+    "GRU": lambda: Rows(nn.GRU),
     "detector": Detector,
 }
-REFUSED: dict[str, Callable[[], nn.Module]] = {"GRU": lambda: Rows(nn.GRU)}
-OVERFLOWING: dict[str, Callable[[], nn.Module]] = {"overflowing": overflowing}
+OVERFLOWING: dict[str, Callable[[], nn.Module]] = {
+    "middle": in_the_middle,
+    "two halves": in_two_halves,
+    "weights": in_weights,
+    "end": at_the_end,
+}
 NETWORKS = (*classifiers.NETWORKS, *OWN)
 
 
@@ -158,7 +190,7 @@ def network(name: str) -> nn.Module:
     if name in classifiers.NETWORKS:
         return classifiers.network(name, centred=True)
     torch.manual_seed(0)
-    module = randomised({**OWN, **REFUSED, **OVERFLOWING}[name]())
+    module = randomised({**OWN, **OVERFLOWING}[name]())
     images = torch.from_numpy(photographs(TRAINING, SIZE, training=True))
     norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
     for norm in norms:
@@ -166,7 +198,7 @@ def network(name: str) -> nn.Module:
         norm.train()
     module(images)
     module.eval()
-    heads = [part for part in module.modules() if isinstance(part, nn.Linear)]
-    if heads:
-        heads[-1].bias.sub_(module(images).mean(0))
+    *_, last = module.modules()
+    if isinstance(last, nn.Linear):
+        last.bias.sub_(module(images).mean(0))
     return module

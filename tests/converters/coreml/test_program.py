@@ -45,7 +45,7 @@ def test_operators_in_order(path: Path) -> None:
     assert list(halves.outputs.values()) == [TensorType(dtype="float32", shape=(3, 3))] * 2
     assert joined.inputs["values"] == (*reversed(list(halves.outputs)), "x")
     assert program.results == tuple(program.operations[-1].outputs)
-    assert {operation.blocks for operation in program.operations} == {0}
+    assert {operation.blocks for operation in program.operations} == {()}
     assert program.inputs == (Feature(name="x", kind="tensor", shape=(3, 6), dtype="float32"),)
     assert [(feature.kind, feature.dtype) for feature in program.outputs] == [("tensor", "float32")]
     assert program.properties["com.github.apple.coremltools.version"]
