@@ -193,7 +193,7 @@ def test_the_gate_catches_a_fault_in_the_file(demo: Artifact, tmp_path: Path, fa
 
 def test_an_artifact_that_fails_parity_is_kept_aside_under_another_name(spec: ModelSpec, tmp_path: Path) -> None:
     conversion = plan(spec, "onnx", images=2, seed=7)
-    with pytest.raises(ParityFailed, match=r"cosine .* \(needs ≥ 0.999999\)") as caught:
+    with pytest.raises(ParityFailed, match=r"relative L2 .* \(needs ≤ 0.001\)") as caught:
         make(conversion, tmp_path, execute=swapped)
     assert leftovers(tmp_path) == [f"{conversion.folder_name}.failed"]
     kept = read(tmp_path / f"{conversion.folder_name}.failed")
