@@ -101,9 +101,11 @@ def conv_transpose(
     else:
         sizes = []
     cut = _cut(pad_type, pad, whole.shape[2:], sizes)
-    # A negative padding cuts off; a positive one stands where no input reaches.
-    result = F.pad(whole, flat(cut)) if any(map(any, cut)) else whole
-    return result if bias is None else result + bias.reshape(-1, *[1] * (x.ndim - 2))
+    # A positive padding stands where no input reaches; a negative one cuts off, maybe more than the whole product has.
+    for way in (max, min):
+        part = [(way(before, 0), way(after, 0)) for before, after in cut]
+        whole = F.pad(whole, flat(part)) if any(map(any, part)) else whole
+    return whole if bias is None else whole + bias.reshape(-1, *[1] * (x.ndim - 2))
 
 
 def _cut(pad_type: str, pad: Tensor | None, whole: torch.Size, sizes: list[int]) -> Pairs:

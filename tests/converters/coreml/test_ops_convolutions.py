@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -200,6 +200,19 @@ def test_conv_transpose_is_what_the_loops_give(case: dict[str, Any]) -> None:
     np.testing.assert_allclose(got, whole, rtol=1e-4, atol=1e-5)
 
 
+# The cut is longer than the whole product.
+@example(
+    {
+        "groups": 1,
+        "kernel": [1],
+        "dilations": [1],
+        "strides": [3],
+        "sizes": [1],
+        "pad_type": "custom",
+        "pad": [2, 0],
+        "bias": False,
+    }
+)
 @settings(max_examples=40, deadline=None)
 @given(_cases())
 def test_conv_transpose_is_the_gradient_of_conv(case: dict[str, Any]) -> None:
