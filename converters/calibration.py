@@ -3,48 +3,56 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-from zipfile import BadZipFile
+from typing import IO, TYPE_CHECKING, Any, Final
+from zipfile import BadZipFile, ZipFile
 
 from ..models.download import sha256_of
-from ..models.errors import FileProblem, Unsupported
+from ..models.errors import FileProblem, UnknownName, Unsupported
+from . import histogram
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ..models.spec import ModelSpec
+    from ..models.spec import ModelSpec, Preprocess
 
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """`count` images of `source` (a folder or an `.npz`; None: the model's own samples); `sha256` is over them."""
+    """`count` images of `source` (a folder or an `.npz`; None: the model's own samples); `sha256` is over them.
+
+    `method`, one of `histogram.NAMES`, chooses the ranges from what the tensors are on them.
+    """
 
     source: str | None
     count: int
     sha256: str
+    method: str = "minmax"
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What stands in the manifest: how many images, and which by their content."""
-        return {"count": self.count, "sha256": self.sha256}
+        """What stands in the manifest: how many images, which by their content, and how the ranges were chosen."""
+        return {"count": self.count, "sha256": self.sha256, "method": self.method}
 
     def pixels(self, spec: ModelSpec) -> Iterator[NDArray[np.uint8]]:
         """The images, one by one, resized and cropped as the model wants them: uint8 (size, size, 3)."""
         if self.source is None:
             yield from spec.calibration_pixels(self.count)
         elif Path(self.source).is_dir():
-            yield from (_opened(path, spec) for path in _files(Path(self.source), self.count))
+            yield from (opened(path, spec.preprocess) for path in _files(Path(self.source), self.count))
         else:
             from PIL import Image
 
-            yield from (spec.preprocess.pixels(Image.fromarray(image)) for image in _array(self.source)[: self.count])
+            images = islice(archived(Path(self.source)), self.count)
+            yield from (spec.preprocess.pixels(Image.fromarray(image)) for image in images)
 
     def feeds(self, spec: ModelSpec) -> Iterator[NDArray[np.float32]]:
         """The model's inputs for them, one by one: float32 (1, 3, size, size)."""
@@ -52,67 +60,107 @@ class Calibration:
             yield spec.preprocess.normalise(pixels[None])
 
 
-def choose(source: Path | None, count: int) -> Calibration:
+def choose(source: Path | None, count: int, method: str = "minmax") -> Calibration:
     """The calibration with the first `count` images of `source`, fewer if it has fewer.
 
     A folder is searched to the bottom, in the order of names; an `.npz` holds `images`, uint8 (n, height, width, 3).
-    Raises `Unsupported` for a count below one, and `FileProblem` for what cannot be read.
+    Raises `UnknownName` for a method, `Unsupported` for a count below one, and `FileProblem` for what cannot be read.
     """
+    if method not in histogram.NAMES:
+        raise UnknownName.among("calibration method", method, histogram.NAMES)
     if count < 1:
         raise Unsupported(f"calibration with {count} images is not possible", "choose 1 or more")
     if source is None:
-        return Calibration(source=None, count=count, sha256=hashlib.sha256(f"samples {count}".encode()).hexdigest())
+        sha256 = hashlib.sha256(f"samples {count}".encode()).hexdigest()
+        return Calibration(source=None, count=count, sha256=sha256, method=method)
     path = source.expanduser().absolute()
     if path.is_dir():
         files = _files(path, count)
-        digests = [_digest(file) for file in files]
+        digests = [digest(file) for file in files]
         sha256, found = hashlib.sha256("\n".join(digests).encode()).hexdigest(), len(files)
     else:
-        sha256, found = _digest(path), min(count, len(_array(str(path))))
-    return Calibration(source=str(path), count=found, sha256=sha256)
+        # To the end: only there does an archive turn out to be damaged.
+        sha256, found = digest(path), min(count, sum(1 for _ in archived(path)))
+    return Calibration(source=str(path), count=found, sha256=sha256, method=method)
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """Hexadecimal sha256 of a file of images; raises `FileProblem`."""
     try:
         return sha256_of(path)
     except OSError as error:
         raise FileProblem(
-            f"{path} cannot be read to calibrate with: {error.strerror or error}",
+            f"{path} cannot be read: {error.strerror or error}",
             "name a folder of pictures, or an .npz that holds `images`",
         ) from error
 
 
+def pictures(folder: Path) -> list[Path]:
+    """Every picture in `folder`, searched to the bottom, in the order of names."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.is_dir())
+
+
+def opened(path: Path, preprocess: Preprocess) -> NDArray[np.uint8]:
+    """One picture as the model wants it, uint8 (size, size, 3); raises `FileProblem` if it is none."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return preprocess.pixels(image)
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+        raise FileProblem(f"{path} is not a picture that can be read", "take it out of the folder") from error
+
+
+def archived(path: Path, *, start: int = 0) -> Iterator[NDArray[np.uint8]]:
+    """The `images` of an `.npz` from number `start` on, one by one, as they are: uint8 (height, width, 3).
+
+    The archive is read as a stream, so its size costs no memory. Raises `FileProblem` for what holds no images, and
+    at its end for one that is damaged inside.
+    """
+    import numpy as np
+
+    try:
+        with ZipFile(path) as archive, archive.open("images.npy") as file:
+            shape = _shape(file, path)
+            size = math.prod(shape[1:])
+            for index in range(shape[0]):
+                image = np.frombuffer(file.read(size), np.uint8).reshape(shape[1:])
+                if index >= start:
+                    yield image
+            file.read()
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        RuntimeError,
+        BadZipFile,
+        zlib.error,
+    ) as error:
+        raise FileProblem(f"{path} gives no images", "name a folder, or an .npz that holds `images`") from error
+
+
 def _files(folder: Path, count: int) -> list[Path]:
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.is_dir())
+    files = pictures(folder)
     if not files:
         raise FileProblem(f"{folder} holds no pictures to calibrate with", f"put {', '.join(SUFFIXES)} files there")
     return files[:count]
 
 
-def _opened(path: Path, spec: ModelSpec) -> NDArray[np.uint8]:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            return spec.preprocess.pixels(image)
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        raise FileProblem(f"{path} is not a picture that can be read", "take it out of the folder") from error
-
-
-def _array(path: str) -> NDArray[Any]:
+def _shape(file: IO[bytes], path: Path) -> tuple[int, ...]:
+    """What the head of an `images.npy` says, with the file at the first pixel after it."""
     import numpy as np
 
-    try:
-        # Opened here: of an archive that is cut short, numpy would leave it open.
-        with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            images: NDArray[Any] = file["images"]
-    except (OSError, EOFError, ValueError, KeyError, AttributeError, TypeError, BadZipFile, zlib.error) as error:
+    npy: Any = np.lib.format
+    readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+    version = npy.read_magic(file)
+    if version not in readers:
+        raise ValueError(f"version {version} is for arrays of records")
+    shape, by_columns, dtype = readers[version](file)
+    if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or not math.prod(shape):
         raise FileProblem(
-            f"{path} gives no images to calibrate with", "name a folder, or an .npz that holds `images`"
-        ) from error
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not images.size:
-        raise FileProblem(
-            f"{path}: images are {images.dtype} {images.shape}, not uint8 (n, height, width, 3)",
-            "save RGB pixels from 0 to 255",
+            f"{path}: images are {dtype} {shape}, not uint8 (n, height, width, 3)", "save RGB pixels from 0 to 255"
         )
-    return images
+    if by_columns:
+        raise FileProblem(f"{path}: its images are stored by column", "save np.ascontiguousarray(images)")
+    return tuple(shape)

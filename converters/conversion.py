@@ -171,6 +171,7 @@ def plan(
     options: Mapping[str, Any] | None = None,
     calibrate: Path | None = None,
     calibration_images: int = 128,
+    calibration_method: str = "minmax",
 ) -> Conversion:
     """A conversion with every default filled in; raises `UnknownName`, `Unsupported` or `MissingDependency`."""
     converter: Converter = CONVERTERS.load(target)
@@ -193,7 +194,9 @@ def plan(
         images=images,
         seed=seed,
         options={**converter.options, **(options or {})},
-        calibration=choose(calibrate, calibration_images) if chosen in converter.calibrated else None,
+        calibration=choose(calibrate, calibration_images, calibration_method)
+        if chosen in converter.calibrated
+        else None,
     )
     converter.check(conversion)
     return conversion

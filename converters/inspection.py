@@ -28,6 +28,7 @@ PRECISIONS: Final[Mapping[tuple[str | None, str | None], str]] = {
     ("int8", "float16"): "w8",
     ("int8", "int8"): "int8",
     ("int8", "uint8"): "int8",
+    ("uint8", "uint8"): "int8",
     ("int8", "int16"): "w8a16",
     ("lut8", "float16"): "pal8",
     ("lut6", "float16"): "pal6",

@@ -22,59 +22,56 @@ if TYPE_CHECKING:
     from .inspection import Inspection
 
 OPSETS: Final = range(18, 24)
+# QuantizeLinear of opset 23 has no kernel in ONNX Runtime 1.23.
+INT8_OPSETS: Final = range(18, 23)
 
 
 class OnnxConverter:
-    """`torch.onnx.export` through `torch.export`; fp16 is the module cast to half between two casts."""
+    """`torch.onnx.export` through `torch.export`; fp16 is the module cast to half between two casts.
+
+    `host` is the kind of CPU that int8 is made for, one of `host.HOSTS`, or `auto`: this one.
+    """
 
     suffix: ClassVar[str] = "onnx"
-    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16")
+    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
     default_precision: ClassVar[Precision] = "fp32"
-    calibrated: ClassVar[tuple[Precision, ...]] = ()
+    calibrated: ClassVar[tuple[Precision, ...]] = ("int8",)
     requires: ClassVar[tuple[str, ...]] = ("onnx", "onnxscript", "onnxruntime")
     may_use: ClassVar[tuple[str, ...]] = ()
     usage: ClassVar[tuple[str, ...]] = (
         "Python: onnxruntime.InferenceSession('model.onnx').run(None, {'image': pixels})",
     )
-    options: ClassVar[Mapping[str, Any]] = {"opset": OPSETS[0]}
+    options: ClassVar[Mapping[str, Any]] = {"opset": OPSETS[0], "host": "auto"}
 
     def check(self, conversion: Conversion) -> None:
-        """Raises `Unsupported` for an opset that the exporter or ONNX Runtime does not have."""
-        if conversion.options["opset"] not in OPSETS:
+        """Raises `Unsupported` for an opset that cannot be written, or a host that is unknown or means nothing."""
+        from .onnx.host import HOSTS
+
+        opset, host = conversion.options["opset"], conversion.options["host"]
+        if opset not in OPSETS:
+            raise Unsupported(f"opset {opset} cannot be written", f"choose {OPSETS[0]} to {OPSETS[-1]}")
+        if conversion.precision == "int8" and opset not in INT8_OPSETS:
+            raise Unsupported(f"opset {opset} has no int8 kernels", f"choose {OPSETS[0]} to {INT8_OPSETS[-1]}")
+        if host not in ("auto", *HOSTS):
+            raise Unsupported(f"--host {host} is not known", f"choose auto, {', '.join(HOSTS)}")
+        if host != "auto" and conversion.precision != "int8":
             raise Unsupported(
-                f"opset {conversion.options['opset']} cannot be written",
-                f"choose {OPSETS[0]} to {OPSETS[-1]}",
+                f"--host {host} needs integers inside, not {conversion.precision}", "add --precision int8"
             )
 
     def convert(self, model: nn.Module, conversion: Conversion, out: Path) -> Sequence[str]:
-        """Write `out` from the deploy graph; raises `ConversionFailed`."""
+        """Write `out` from the deploy graph; raises `ConversionFailed`, and `ParityFailed` before it is quantized."""
         import onnx
-        import torch
 
-        spec = conversion.spec
-        module = spec.deploy(model, conversion.batch)
-        half = conversion.precision == "fp16"
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                _between_casts(module) if half else module,
-                (_example(conversion),),
-                dynamo=True,
-                opset_version=conversion.options["opset"],
-                input_names=[tensor.name for tensor in spec.inputs],
-                output_names=[tensor.name for tensor in spec.outputs],
-                dynamic_shapes=[{0: torch.export.Dim("batch", min=1)}] if conversion.batch is None else None,
-                optimize=True,
-                verify=False,
-            )
-        if program is None:
-            raise ConversionFailed(f"torch.onnx.export gave no program for {spec.name}")
-        proto = program.model_proto
-        _forget_the_source(proto.graph)
+        proto, notes = _exported(model, conversion), list[str]()
+        if conversion.precision == "int8":
+            from .onnx import making
+
+            proto, notes = making.quantized(proto, model, conversion)
         _describe(proto, conversion)
         onnx.checker.check_model(proto, full_check=True)
         onnx.save_model(proto, out)
-        return ()
+        return notes
 
     def inspect(self, path: Path) -> Inspection:
         """What the main graph holds, weights in files beside it included; raises `BadArtifact`."""
@@ -95,6 +92,31 @@ class OnnxConverter:
             for tensors in (conversion.spec.inputs, conversion.spec.outputs)
         )
         return inputs, outputs
+
+
+def _exported(model: nn.Module, conversion: Conversion) -> onnx.ModelProto:
+    import torch
+
+    spec = conversion.spec
+    module = spec.deploy(model, conversion.batch)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            _between_casts(module) if conversion.precision == "fp16" else module,
+            (_example(conversion),),
+            dynamo=True,
+            opset_version=conversion.options["opset"],
+            input_names=[tensor.name for tensor in spec.inputs],
+            output_names=[tensor.name for tensor in spec.outputs],
+            dynamic_shapes=[{0: torch.export.Dim("batch", min=1)}] if conversion.batch is None else None,
+            optimize=True,
+            verify=False,
+        )
+    if program is None:
+        raise ConversionFailed(f"torch.onnx.export gave no program for {spec.name}")
+    proto = program.model_proto
+    _forget_the_source(proto.graph)
+    return proto
 
 
 def _example(conversion: Conversion) -> Any:

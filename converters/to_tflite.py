@@ -111,6 +111,7 @@ def _write_directly(model: nn.Module, conversion: Conversion, out: Path) -> None
         channels_last=options["io"] == "nhwc",
         edge=options["input"],
         feeds=conversion.calibration_feeds if conversion.calibration else partial(conversion.proof_feeds, COUNT),
+        method=conversion.calibration.method if conversion.calibration else "minmax",
         # A fault of the leaner form would go through with it: what counts is what the user trained.
         reference=model,
     )

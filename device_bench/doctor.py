@@ -33,7 +33,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at the machine, every target, every runtime and the cache; changes nothing."""
-    return [*_machine(), *_plugins(), _cache()]
+    return [*_machine(), *_arithmetic(), *_plugins(), _cache()]
 
 
 def _machine() -> Iterator[Finding]:
@@ -47,6 +47,21 @@ def _machine() -> Iterator[Finding]:
         state="warning" if busy else "ok",
         detail=f"load average {os.getloadavg()[0]:.2f} on {cpus} usable CPUs",
         advice="other programs are running: latency figures will be wide" if busy else "",
+    )
+
+
+def _arithmetic() -> Iterator[Finding]:
+    from ..converters.onnx import host
+
+    if not all(importlib.util.find_spec(package) for package in ("onnx", "onnxruntime")):
+        return
+    found = host.measured_host()
+    exact = found not in host.UNSIGNED
+    yield Finding(
+        subject="integer arithmetic",
+        state="ok" if exact else "warning",
+        detail=f"{'exact' if exact else 'saturates: products of int8 weights are cut off'} in ONNX Runtime ({found})",
+        advice="" if exact else f"run int8 ONNX files that were made with --host {found}: their weights are uint8",
     )
 
 

@@ -34,10 +34,10 @@ FREE_BATCH: Final = 16
 
 def timed(job: TimeJob) -> Timing:
     """Load, first inference, warm-up and samples, each with its own nanoseconds."""
-    runtime, artifact = _prepare(job)
-    _refuse_batch(job.batch, fixed=_fixed_batch(runtime, artifact))
+    runtime, artifact = prepared(job)
+    _refuse_batch(job.batch, fixed=fixed_batch(runtime, artifact))
     source, values = _real_or_noise(artifact, batch=job.batch, seed=job.seed)
-    feeds = _fed(runtime, artifact, values)
+    feeds = fed(runtime, artifact, values)
     effort = protocol.EFFORTS[job.effort]
     clock = time.perf_counter_ns
     start = clock()
@@ -67,10 +67,10 @@ def timed(job: TimeJob) -> Timing:
 
 def weighed(job: MemoryJob) -> Memory:
     """Peak memory after loading and some runs, and what it was before; the engine was imported by then."""
-    runtime, artifact = _prepare(job)
-    _refuse_batch(job.batch, fixed=_fixed_batch(runtime, artifact))
+    runtime, artifact = prepared(job)
+    _refuse_batch(job.batch, fixed=fixed_batch(runtime, artifact))
     # Not the images: reading them would raise the peak that the model has to exceed to be seen.
-    feeds = _fed(runtime, artifact, _noise(artifact, batch=job.batch, seed=job.seed))
+    feeds = fed(runtime, artifact, _noise(artifact, batch=job.batch, seed=job.seed))
     before = _peak_bytes()
     session = runtime.open(artifact, threads=job.threads)
     for _ in range(MEMORY_RUNS):
@@ -84,13 +84,13 @@ def answered(job: OutputsJob) -> Done:
     """Run all samples of `job.inputs`, in chunks of the artifact's batch, and save `job.outputs`."""
     import numpy as np
 
-    runtime, artifact = _prepare(job)
+    runtime, artifact = prepared(job)
     with np.load(job.inputs, allow_pickle=False) as file:
         arrays = [file[name] for name in file.files]
     values = {tensor.name: array for tensor, array in zip(artifact.manifest.inputs, arrays, strict=True)}
     session = runtime.open(artifact, threads=job.threads)
-    feeds = _fed(runtime, artifact, values)
-    answers = _run_in_chunks(session, feeds, batch=_fixed_batch(runtime, artifact))
+    feeds = fed(runtime, artifact, values)
+    answers = run_in_chunks(session, feeds, batch=fixed_batch(runtime, artifact))
     if not runtime.original:
         answers = [
             tensors.to_model(record, part) for record, part in zip(artifact.manifest.outputs, answers, strict=True)
@@ -99,7 +99,7 @@ def answered(job: OutputsJob) -> Done:
     return Done()
 
 
-def _prepare(job: TimeJob | MemoryJob | OutputsJob) -> tuple[Runtime, Artifact]:
+def prepared(job: TimeJob | MemoryJob | OutputsJob) -> tuple[Runtime, Artifact]:
     """The engine, imported already so that its import is charged to nobody, and the verified artifact."""
     runtime: Runtime = RUNTIMES.load(job.runtime)
     if not (runtime.timed or isinstance(job, OutputsJob)):
@@ -118,14 +118,15 @@ def _prepare(job: TimeJob | MemoryJob | OutputsJob) -> tuple[Runtime, Artifact]:
     return runtime, artifact
 
 
-def _fed(runtime: Runtime, artifact: Artifact, values: Feeds) -> Feeds:
+def fed(runtime: Runtime, artifact: Artifact, values: Feeds) -> Feeds:
     """The model's inputs as this engine takes them: the original as they are, the artifact as its file says."""
     if runtime.original:
         return values
     return {record.name: tensors.to_file(record, values[record.name]) for record in artifact.manifest.inputs}
 
 
-def _fixed_batch(runtime: Runtime, artifact: Artifact) -> int | None:
+def fixed_batch(runtime: Runtime, artifact: Artifact) -> int | None:
+    """The one batch that the engine takes, None where any will do."""
     return None if runtime.original else artifact.manifest.inputs[0].shape[0]
 
 
@@ -156,7 +157,8 @@ def _noise(artifact: Artifact, *, batch: int, seed: int) -> Feeds:
     return feeds
 
 
-def _run_in_chunks(session: Session, feeds: Feeds, *, batch: int | None) -> list[NDArray[Any]]:
+def run_in_chunks(session: Session, feeds: Feeds, *, batch: int | None) -> list[NDArray[Any]]:
+    """The outputs of all samples, each (n, …); the last of a fixed batch's samples fill its last run up."""
     import numpy as np
 
     count = len(next(iter(feeds.values())))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,8 @@ from ..models.errors import EdgeError, Unsupported
 from .options import (
     Calibrate,
     CalibrationImages,
+    CalibrationMethod,
+    Host,
     ImgSize,
     Input,
     Io,
@@ -41,6 +43,7 @@ def convert(
     num_classes: Annotated[int | None, typer.Option(help="Must be what the weights have.")] = None,
     batch: Annotated[str, typer.Option(help="A fixed batch, or dynamic; Core ML: also 1,4,16 or 1..64.")] = "1",
     opset: Annotated[int | None, typer.Option(help="ONNX operator set, 18 (default) to 23.")] = None,
+    host: Host = None,
     via: Via = None,
     io: Io = None,
     input: Input = None,
@@ -48,6 +51,7 @@ def convert(
     ios: Ios = None,
     calibrate: Calibrate = None,
     calibration_images: CalibrationImages = None,
+    calibration_method: CalibrationMethod = None,
     parity_images: Annotated[int, typer.Option(help="Real images that the gate compares.")] = 32,
     out: Annotated[Path, typer.Option(help="Where the artifact's folder goes.")] = Path("artifacts"),
     timeout: Annotated[float, typer.Option(help="Seconds that a converter may take.")] = 900,
@@ -62,22 +66,25 @@ def convert(
 
     spec = _find(ModelRequest(name=model, weights=weights, img_size=img_size, num_classes=num_classes), quiet=quiet)
     size, sizes = _batch(batch, target)
-    asked = {"precision": precision, "batch": size, "images": parity_images, "seed": seed}
-    count = 128 if calibration_images is None else calibration_images
-    images = {"calibrate": calibrate, "calibration_images": count}
-    given = {"opset": opset, "via": via, "io": io, "input": input, "output": output, "ios": ios, "batches": sizes}
-    plans = [plan(spec, name, options=own, **asked, **images) for name, own in options_of(target, given).items()]  # type: ignore[arg-type]
-    _refuse_idle(calibration_images, plans)
+    images = _given(calibration_images=calibration_images, calibration_method=calibration_method)
+    asked = {"precision": precision, "batch": size, "images": parity_images, "seed": seed, "calibrate": calibrate}
+    given = {"opset": opset, "host": host, "via": via, "io": io, "input": input, "output": output, "ios": ios}
+    chosen = options_of(target, {**given, "batches": sizes})
+    plans = [plan(spec, name, options=own, **asked, **images) for name, own in chosen.items()]  # type: ignore[arg-type]
+    _refuse_idle(images, plans)
     outcomes = [_make(conversion, out, timeout_s=timeout, quiet=quiet) for conversion in plans]
-    if len(outcomes) == 1 and isinstance(outcomes[0], EdgeError):
-        raise outcomes[0]
     return _report(outcomes, as_json=json, verbose=verbose)
 
 
-def _refuse_idle(calibration_images: int | None, plans: Sequence[Conversion]) -> None:
-    if calibration_images is not None and not any(conversion.calibration for conversion in plans):
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _refuse_idle(images: Mapping[str, Any], plans: Sequence[Conversion]) -> None:
+    if images and not any(conversion.calibration for conversion in plans):
         raise Unsupported(
-            f"--calibration-images means nothing to {', '.join(f'{each.target} {each.precision}' for each in plans)}",
+            f"--{next(iter(images)).replace('_', '-')} means nothing to "
+            f"{', '.join(f'{each.target} {each.precision}' for each in plans)}",
             "leave it out, or add --precision int8",
         )
 
@@ -126,9 +133,11 @@ def _batch(text: str, targets: Sequence[str]) -> tuple[int | None, str | None]:
 
 
 def _report(outcomes: Sequence[Artifact | EdgeError], *, as_json: bool, verbose: bool) -> int:
-    """Say what came of each target; returns the exit code of the first failure."""
+    """Say what came of each target; returns the exit code of the first failure, or raises it if it is all there is."""
     from . import show
 
+    if len(outcomes) == 1 and isinstance(outcomes[0], EdgeError):
+        raise outcomes[0]
     failed = [outcome for outcome in outcomes if isinstance(outcome, EdgeError)]
     done = [outcome for outcome in outcomes if not isinstance(outcome, EdgeError)]
     if as_json:

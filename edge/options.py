@@ -40,8 +40,16 @@ Ios = Annotated[
         "the oldest that can if not given."
     ),
 ]
+Host = Annotated[
+    str | None,
+    typer.Option(help="ONNX int8: the CPU that will run it, x86-avx2, x86-vnni, arm64, or auto (default): this one."),
+]
 Calibrate = Annotated[
     Path | None,
     typer.Option(help="Images for int8: a folder, or .npz with `images`; the model's own samples if not given."),
+]
+CalibrationMethod = Annotated[
+    str | None,
+    typer.Option(help="How int8 ranges follow from them: minmax (default), percentile, mse or entropy."),
 ]
 CalibrationImages = Annotated[int | None, typer.Option(help="How many of them at most; 128 if not given.")]

@@ -11,9 +11,10 @@
     ├── ParityFailed         5   the artifact does not compute what the model computes
     ├── PrecisionNotMet      6   the written file is not of the precision that was asked for
     ├── InvalidMeasurement   7   what was measured does not count
+    ├── Regression           8   something became worse by more than was allowed
     └── DeviceFailed         9   a device or its transport failed
 
-Exit code 0 is success, 8 a regression found, 130 an interruption. Anything that is not an `EdgeError` is a
+Exit code 0 is success, 130 an interruption. Anything that is not an `EdgeError` is a
 bug and keeps its traceback.
 """
 
@@ -103,6 +104,12 @@ class InvalidMeasurement(EdgeError):
     """A measurement that does not count."""
 
     exit_code = 7
+
+
+class Regression(EdgeError):
+    """Something became worse by more than was allowed."""
+
+    exit_code = 8
 
 
 class DeviceFailed(EdgeError):

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from ...models.errors import ConversionFailed
 from .. import card
 from ..golden import LARGE_GAIN
 from ..tensors import holds
 from . import compress, int8, metadata, overflow
 from .program import Program, load
 from .proof import COUNT, WEIGHTS, fitted, prove, prove_weights
-from .ranges import measure
+from .ranges import Ranges, measure
 from .writer import Form, write
 
 if TYPE_CHECKING:
@@ -73,10 +75,18 @@ def _trials(conversion: Conversion, taken: TensorRecord) -> Iterator[dict[str, N
                 yield {taken.name: fitted(taken, each)}
 
 
+def _ranges(program: Program, feeds: Iterator[dict[str, NDArray[Any]]], conversion: Conversion) -> Ranges:
+    assert conversion.calibration is not None  # `plan` gives one to what is calibrated
+    found = measure(program, feeds, rounding=False, method=conversion.calibration.method)
+    if wrong := [name for name, bounds in found.items() if not all(map(math.isfinite, bounds))]:
+        raise ConversionFailed(f"calibration saw a value of {wrong[0]} that is not finite", "look at the images")
+    return found
+
+
 def _reduced(model: Any, conversion: Conversion, form: Form, program: Program, taken: TensorRecord) -> Any:
     if conversion.precision == "w8":
         return compress.quantize_weights(model)
     if conversion.precision == "int8":
         feeds = ({taken.name: fitted(taken, feed)} for feed in conversion.calibration_feeds())
-        return int8.quantize(model, program, measure(program, feeds, rounding=False))
+        return int8.quantize(model, program, _ranges(program, feeds, conversion))
     return compress.palettize(model, conversion.precision, grouped=form.target in GROUPED_FROM)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ...models.errors import ParityFailed
-from .. import parity, tensors
+from .. import proof, tensors
 from .executor import Executor
 from .program import Program, flattened
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ..artifact import TensorRecord
 
-COUNT: Final = 4
+COUNT: Final = proof.COUNT
 REPORT: Final = "this is a fault of the converter: take another precision, and report it"
 # Of a tensor's weights, as a relative L2: three times and more what was measured in trained models.
 WEIGHTS: Final[Mapping[str, float]] = {"w8": 0.03, "int8": 0.03, "pal8": 0.03, "pal6": 0.1, "pal4": 0.35}
@@ -36,33 +36,32 @@ def prove(
     given: Iterable[TensorRecord],
 ) -> None:
     """Compare a float16 program with the module on `feeds`, the module's own float32 (1, …); raises `ParityFailed`."""
-    import numpy as np
-    import torch
+    proof.prove(
+        _answers(program, module, feeds, taken, list(given)),
+        precision="fp16",
+        form="the float program to be compressed",
+        hint="try --precision fp32; if that passes, float16 is not enough for this model",
+    )
 
-    executor, records = Executor(program), list(given)
-    expected, actual = [], []
+
+def _answers(
+    program: Program, module: nn.Module, feeds: Iterable[NDArray[Any]], taken: TensorRecord, given: list[TensorRecord]
+) -> Iterator[tuple[list[NDArray[Any]], list[NDArray[Any]]]]:
+    """The module's outputs, as probabilities where the program gives those, and the program's."""
+    import numpy as np
+
+    executor = Executor(program)
     for feed in feeds:
-        with torch.inference_mode():
-            answer = module(torch.from_numpy(feed))
-        wanted = [answer.numpy()] if isinstance(answer, torch.Tensor) else [part.numpy() for part in answer]
+        wanted = proof.answers(module, feed)
         results = executor.run({taken.name: fitted(taken, feed)})
         if program.probabilities:
-            found: list[NDArray[Any]] = [np.asarray([list(results[program.probabilities].values())])]
-            wanted = [tensors.softmax(part) for part in wanted]
+            yield (
+                [tensors.softmax(part) for part in wanted],
+                [np.asarray([list(results[program.probabilities].values())])],
+            )
         else:
-            found = [results[record.name].numpy() for record in records]
-        expected.append(_flat(wanted))
-        # A program for a fixed batch was given one image several times.
-        actual.append(_flat([part[:1] for part in found]))
-    row = parity.compare(
-        [np.concatenate(expected)], [np.concatenate(actual)], inputs="samples", threshold=parity.THRESHOLDS["fp16"]
-    )
-    if not row.passed:
-        raise ParityFailed(
-            f"the float program to be compressed is off by a relative L2 of {row.relative_l2:.2e}, "
-            f"cosine {parity.at_least(row.cosine)}",
-            "try --precision fp32; if that passes, float16 is not enough for this model",
-        )
+            # A program for a fixed batch was given one image several times.
+            yield wanted, [results[record.name].numpy()[:1] for record in given]
 
 
 def prove_weights(floating: Program, compressed: Program, precision: str) -> None:
@@ -94,9 +93,3 @@ def _weights(program: Program) -> Iterator[tuple[str, torch.Tensor]]:
 def fitted(taken: TensorRecord, feed: NDArray[Any]) -> NDArray[Any]:
     """One sample in the file's terms, as often as its fixed batch wants it."""
     return tensors.to_file(taken, feed.repeat(taken.shape[0] or 1, axis=0))
-
-
-def _flat(arrays: Iterable[NDArray[Any]]) -> NDArray[Any]:
-    import numpy as np
-
-    return np.concatenate([array.reshape(1, -1) for array in arrays], axis=1)

@@ -28,7 +28,7 @@ def inspect(path: Path) -> Inspection:
     """What the main graph holds, weights in files beside it included; raises `BadArtifact`."""
     model = _loaded(path)
     try:
-        return _inspection(model)
+        return of(model)
     except (IndexError, KeyError, ValueError) as error:
         raise BadArtifact(f"{path}: the ONNX file is damaged: its graph leads nowhere", "convert again") from error
 
@@ -48,7 +48,8 @@ def _loaded(path: Path) -> onnx.ModelProto:
     return model
 
 
-def _inspection(model: onnx.ModelProto) -> Inspection:
+def of(model: onnx.ModelProto) -> Inspection:
+    """What a model in memory holds; raises `IndexError`, `KeyError` or `ValueError` where its graph leads nowhere."""
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = tuple(_record(value) for value in model.graph.input if value.name not in weights)
     outputs = tuple(_record(value) for value in model.graph.output)
@@ -70,9 +71,11 @@ def _record(value: onnx.ValueInfoProto) -> TensorRecord:
 
 
 def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with the shapes of all tensors that can be inferred; a free batch is 1 there."""
+    """A copy with the shapes of all tensors that can be inferred; a free batch is 1 there."""
     import onnx
 
+    given, model = model, onnx.ModelProto()
+    model.CopyFrom(given)
     for value in model.graph.input:
         batch = value.type.tensor_type.shape.dim[:1]
         if batch and not batch[0].HasField("dim_value"):

@@ -35,13 +35,15 @@ def graph_of(
     channels_last: bool = True,
     edge: Literal["float", "int8", "uint8"] = "float",
     feeds: Feeds | None = None,
+    method: str = "minmax",
     reference: nn.Module | None = None,
 ) -> Graph:
     """The graph of a float32 module that takes one tensor of `shape`, whose None is a free batch.
 
     With `channels_last` 4-D inputs and outputs have their channels last. `int8` needs `feeds`, float32 arrays
-    (1, …) in the module's own layout, and `edge` is then the dtype of inputs and outputs. Below fp32 the float graph
-    must first agree with `reference`, the module itself if not given, on the first feeds, or on noise without any.
+    (1, …) in the module's own layout, which `method` takes the ranges from, and `edge` is then the dtype of inputs and
+    outputs. Below fp32 the float graph must first agree with `reference`, the module itself if not given, on the first
+    feeds, or on noise without any.
     Raises `NotLowered` with the operator and the module's path where there is no rule, and `ParityFailed`.
     """
     graph = simplify(separate_splits(lower(exported(module, shape), RULES, channels_last=channels_last)))
@@ -61,7 +63,7 @@ def graph_of(
     assert feeds is not None
     # A graph for a fixed batch takes no other.
     repeated = (feed.repeat(shape[0] or 1, axis=0) for feed in feeds())
-    found = ranges.measure(graph, (_laid_out(feed, channels_last=channels_last) for feed in repeated))
+    found = ranges.measure(graph, (_laid_out(feed, channels_last=channels_last) for feed in repeated), method)
     return weights.compress(int8.quantize(graph, found, edge=edge), "w8")
 
 

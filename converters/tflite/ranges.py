@@ -1,4 +1,4 @@
-"""What values the tensors of a float graph take on real images: the smallest and largest of each (minmax)."""
+"""What values the tensors of a float graph take on real images."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ...models.errors import ConversionFailed
+from ..histogram import tally
 from .graph import Graph, Tensor
 from .writer import write
 
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
 Ranges = dict[Tensor, tuple[float, float]]
 
 
-def measure(graph: Graph, feeds: Iterable[NDArray[Any]]) -> Ranges:
+def measure(graph: Graph, feeds: Iterable[NDArray[Any]], method: str = "minmax") -> Ranges:
     """Run the float graph on every feed, each in the file's own layout, and watch all activations.
 
+    `method`, one of `histogram.NAMES`, chooses the ranges.
     TFLite's builtin kernels run it, since a delegate would keep the inner tensors to itself. Raises
     `ConversionFailed` without a feed, and for a tensor that is not finite.
     """
@@ -33,14 +35,13 @@ def measure(graph: Graph, feeds: Iterable[NDArray[Any]]) -> Ranges:
     )
     interpreter.allocate_tensors()
     place = {id(tensor): index for index, tensor in enumerate(graph.tensors())}
-    lows = np.full(len(watched), np.inf)
-    highs = np.full(len(watched), -np.inf)
+    seen = [tally(method) for _ in watched]
     for feed in feeds:
         interpreter.set_tensor(place[id(image)], feed)
         interpreter.invoke()
-        for index, tensor in enumerate(watched):
-            values = interpreter.get_tensor(place[id(tensor)])
-            lows[index], highs[index] = min(lows[index], values.min()), max(highs[index], values.max())
-    if not np.isfinite([lows, highs]).all():
+        for tensor, values in zip(watched, seen, strict=True):
+            values.add(interpreter.get_tensor(place[id(tensor)]))
+    bounds = [values.bounds for values in seen]
+    if not np.isfinite(bounds).all():
         raise ConversionFailed("calibration saw no image, or a value that is not finite", "look at the images")
-    return {tensor: (float(low), float(high)) for tensor, low, high in zip(watched, lows, highs, strict=True)}
+    return dict(zip(watched, bounds, strict=True))

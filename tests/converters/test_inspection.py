@@ -47,6 +47,7 @@ PRODUCT = layer("", "float32", weights=0, macs=10_000)
         ([layer("int8", "float32")], "w8"),
         ([layer("int8", "int8")], "int8"),
         ([layer("int8", "uint8")], "int8"),
+        ([layer("uint8", "uint8")], "int8"),
         ([layer("int8", "int16")], "w8a16"),
         ([layer("lut4", "float16")], "pal4"),
         ([layer("lut6", "float16")], "pal6"),

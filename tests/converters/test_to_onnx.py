@@ -9,7 +9,9 @@ import pytest
 from evit_edge.converters.artifact import Artifact
 from evit_edge.converters.conversion import CONVERTERS, Conversion, plan
 from evit_edge.converters.convert import convert
+from evit_edge.converters.onnx.host import measured_host
 from evit_edge.device_bench.session import execute
+from evit_edge.models.errors import Unsupported
 from evit_edge.models.spec import ModelRequest, find
 
 
@@ -43,6 +45,45 @@ def test_fp16_holds_half_the_bytes_and_takes_float32(demo: Artifact, tmp_path: P
     assert half.size_bytes < 0.6 * demo.size_bytes
     session = onnxruntime.InferenceSession(half.payload, providers=["CPUExecutionProvider"])
     assert [tensor.type for tensor in (*session.get_inputs(), *session.get_outputs())] == ["tensor(float)"] * 2
+
+
+def test_int8_is_int8_inside_and_float32_outside(demo: Artifact, tmp_path: Path) -> None:
+    small = convert(
+        conversion(precision="int8", calibration_images=16), tmp_path, execute=execute, engine="onnxruntime"
+    )
+    assert small.manifest.precision_found == "int8"
+    assert small.size_bytes < 0.32 * demo.size_bytes
+    assert [note for note in small.manifest.notes if measured_host() in note]
+    session = onnxruntime.InferenceSession(small.payload, providers=["CPUExecutionProvider"])
+    ends = [(tensor.name, tensor.type) for tensor in (*session.get_inputs(), *session.get_outputs())]
+    assert ends == [("image", "tensor(float)"), ("logits", "tensor(float)")]
+    metadata = {entry.key: entry.value for entry in onnx.load(small.payload).metadata_props}
+    assert json.loads(metadata["labels"]) == list("0123456789")
+    assert json.loads(metadata["preprocess"])["size"] == 224
+    assert str(Path.home()).encode() not in small.payload.read_bytes()
+
+
+def test_int8_needs_an_opset_that_onnx_runtime_has_kernels_for() -> None:
+    with pytest.raises(Unsupported, match="opset 23"):
+        conversion(precision="int8", options={"opset": 23})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [None, 3])
+def test_int8_takes_any_batch(tmp_path: Path, batch: int | None) -> None:
+    asked = conversion(precision="int8", batch=batch, calibration_images=16)
+    artifact = convert(asked, tmp_path, execute=execute, engine="onnxruntime")
+    assert artifact.manifest.precision_found == "int8"
+    assert artifact.manifest.inputs[0].shape == (batch, 3, 224, 224)
+
+
+@pytest.mark.parametrize(
+    ("precision", "host", "message"),
+    [("int8", "z80", "--host z80 is not known"), ("fp32", "arm64", "--host arm64 needs integers inside")],
+)
+def test_a_host_must_be_known_and_mean_something(precision: str, host: str, message: str) -> None:
+    with pytest.raises(Unsupported, match=message):
+        conversion(precision=precision, options={"host": host})
 
 
 @pytest.mark.parametrize(("precision", "batch"), [("fp32", None), pytest.param("fp16", None, marks=pytest.mark.slow)])

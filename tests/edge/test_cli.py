@@ -35,7 +35,9 @@ def results(demo: Artifact, evit_edge: Run, tmp_path_factory: pytest.TempPathFac
     return path
 
 
-@pytest.mark.parametrize("command", ["models", "convert", "parity", "inspect", "bench", "report", "predict", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["models", "convert", "parity", "inspect", "eval", "bench", "report", "predict", "doctor"]
+)
 def test_every_command_explains_itself(evit_edge: Run, command: str) -> None:
     done = evit_edge(command, "--help")
     assert done.returncode == 0

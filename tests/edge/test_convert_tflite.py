@@ -37,6 +37,8 @@ def one_line(stderr: str) -> str:
         ([*CONVERT, "onnx", "--io", "nhwc"], "--io means nothing to onnx"),
         ([*TFLITE, "--calibrate", "."], "leave --calibrate out"),
         ([*TFLITE, "--calibration-images", "5"], "--calibration-images means nothing to tflite fp32"),
+        ([*TFLITE, "--calibration-method", "mse"], "--calibration-method means nothing to tflite fp32"),
+        ([*INT8, "--calibration-method", "mean"], "unknown calibration method 'mean'"),
         ([*INT8, "--calibration-images", "0"], "calibration with 0 images is not possible"),
     ],
 )
