@@ -78,7 +78,7 @@ def test_convert_says_what_it_made(evit_edge: Run, demo: Artifact) -> None:
         (["convert", "eficientvit_m0", "--target", "onnx"], 2, "did you mean efficientvit_m0"),
         (["convert", "efficientvit_m0", "--weights", "demo", "--target", "tensorrt"], 2, "unknown target 'tensorrt'"),
         (
-            ["convert", "efficientvit_m0", "--weights", "demo", "--target", "onnx", "--precision", "int8"],
+            ["convert", "efficientvit_m0", "--weights", "demo", "--target", "onnx", "--precision", "pal4"],
             2,
             "choose fp32",
         ),
