@@ -24,7 +24,7 @@ OUTLIERS: Final = 1e-4
 TINY: Final = 1e-12
 # Below, the number of bins over their width is no float32 any more.
 NARROWEST: Final = 2.0**-100
-# Of the full range: finer steps change the result by less than 1 %, and what is below is never best.
+# Of the full range, the parts that are tried.
 SHARES: Final = tuple(1 - 0.01 * step for step in range(80))
 
 

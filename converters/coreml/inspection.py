@@ -7,15 +7,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ..artifact import TensorRecord
 from ..inspection import Inspection, Layer, images_in
 from .metadata import FLOAT32
 from .program import Feature, Operation, Program, TensorType, flattened, load
-
-if TYPE_CHECKING:
-    pass
 
 # The operators that multiply, and which two of their inputs.
 FACTORS: Final[Mapping[str, tuple[str, str]]] = {

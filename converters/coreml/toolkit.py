@@ -7,9 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
-
-TARGETS: Final = ("iOS15", "iOS16", "iOS17", "iOS18", "iOS26")
+from typing import Any
 
 
 def coremltools() -> Any:

@@ -1,1 +1,1 @@
-"""ONNX files, inspected."""
+"""ONNX files: inspected, and quantized for the CPU that will run them."""

@@ -15,7 +15,7 @@ from evit_edge.converters.coreml import program as programs
 from evit_edge.converters.coreml.executor import Executor
 from evit_edge.converters.coreml.program import flattened
 from evit_edge.converters.coreml.ranges import measure
-from evit_edge.converters.coreml.toolkit import TARGETS
+from evit_edge.converters.to_coreml import TARGETS
 from evit_edge.models.errors import ParityFailed, Unsupported
 
 from ..tflite.engines import expected

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from evit_edge.converters.coreml import overflow
-from evit_edge.converters.coreml.toolkit import TARGETS
 from evit_edge.converters.coreml.trace import trace
+from evit_edge.converters.to_coreml import TARGETS
 
 from ..tflite.engines import expected
 from ..tflite.networks import SIZE
