@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from ..models.download import sha256_of
 from ..models.errors import BadArtifact
-from ..models.spec import ModelSpec, Preprocess
+from ..models.spec import ModelRequest, ModelSpec, Preprocess, find
 
 MANIFEST: Final = "artifact.json"
 GOLDEN: Final = "golden.npz"
@@ -187,8 +187,32 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     (folder / MANIFEST).write_text(manifest.model_dump_json(by_alias=True, indent=2) + "\n")
 
 
+def original(artifact: Artifact) -> ModelSpec:
+    """The model that it was made from; raises `ModelUnavailable`, and `BadArtifact` if that is another one now."""
+    record = artifact.manifest.model
+    fields = ("name", "weights", "img_size", "num_classes")
+    spec = find(ModelRequest(**{name: getattr(record, name) for name in fields}))
+    if (spec.digest, spec.weights_sha256) != (record.digest, record.weights_sha256):
+        raise BadArtifact(
+            f"{artifact.folder} was made from another {record.name} than {record.weights} gives now",
+            "convert again",
+        )
+    return spec
+
+
 def read(folder: Path) -> Artifact:
     """The artifact in `folder`; raises `BadArtifact` if it is incomplete, or differs from what was written."""
+    artifact = read_changed(folder)
+    found = digests_of(folder)
+    for name, sha in artifact.manifest.files.items():
+        if found.get(name) != sha:
+            state = "was changed" if name in found else "is missing"
+            raise BadArtifact(f"{folder / name} {state} since the artifact was written", "convert again")
+    return artifact
+
+
+def read_changed(folder: Path) -> Artifact:
+    """The same whatever became of its files: to find out what is wrong with them."""
     try:
         text = (folder / MANIFEST).read_text()
         manifest = Manifest.model_validate_json(text)
@@ -201,9 +225,4 @@ def read(folder: Path) -> Artifact:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or MANIFEST
         raise BadArtifact(f"{folder / MANIFEST} is not a manifest: {where}: {first['msg']}", "convert again") from error
-    found = digests_of(folder)
-    for name, sha in manifest.files.items():
-        if found.get(name) != sha:
-            state = "was changed" if name in found else "is missing"
-            raise BadArtifact(f"{folder / name} {state} since the artifact was written", "convert again")
     return Artifact(folder=folder, manifest=manifest)

@@ -1,4 +1,4 @@
-"""Images that a quantizer looks at: from a folder, an `.npz`, or those that come with the model."""
+"""Images that a quantizer looks at: from a folder, an `.npz`, Python, or those that come with the model."""
 
 from __future__ import annotations
 
@@ -6,23 +6,25 @@ import hashlib
 import math
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 from zipfile import BadZipFile, ZipFile
 
 from ..models.download import sha256_of
 from ..models.errors import FileProblem, UnknownName, Unsupported
-from . import histogram
+from . import histogram, image_cache
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from ..models.spec import ModelSpec, Preprocess
+    from .image_cache import Images
 
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+CHUNK_VALUES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +53,8 @@ class Calibration:
         else:
             from PIL import Image
 
-            images = islice(archived(Path(self.source)), self.count)
+            wanted = set(_archive_places(Path(self.source), self.count))
+            images = (image for place, image in enumerate(archived(Path(self.source))) if place in wanted)
             yield from (spec.preprocess.pixels(Image.fromarray(image)) for image in images)
 
     def feeds(self, spec: ModelSpec) -> Iterator[NDArray[np.float32]]:
@@ -59,12 +62,23 @@ class Calibration:
         for pixels in self.pixels(spec):
             yield spec.preprocess.normalise(pixels[None])
 
+    def names(self) -> list[str]:
+        """What to call each image: its path below the folder, or its number, from 0."""
+        if self.source is None:
+            return [f"image {index}" for index in range(self.count)]
+        source = Path(self.source)
+        if source.is_dir():
+            return [path.relative_to(source).as_posix() for path in _files(source, self.count)]
+        return [f"image {index}" for index in _archive_places(source, self.count)]
 
-def choose(source: Path | None, count: int, method: str = "minmax") -> Calibration:
-    """The calibration with the first `count` images of `source`, fewer if it has fewer.
 
-    A folder is searched to the bottom, in the order of names; an `.npz` holds `images`, uint8 (n, height, width, 3).
-    Raises `UnknownName` for a method, `Unsupported` for a count below one, and `FileProblem` for what cannot be read.
+def choose(source: Path | Images | None, count: int, method: str = "minmax") -> Calibration:
+    """The calibration with `count` images of `source`, fewer if it has fewer, at equal distances over all that it has.
+
+    The first ones could be of one class. A folder is searched to the bottom, in the order of names; an `.npz` holds
+    `images`, uint8 (n, height, width, 3).
+    Images from Python are kept as a folder first (`image_cache.keep`). Raises `UnknownName` for a method, `Unsupported`
+    for a count below one or for what is no image, and `FileProblem` for what cannot be read.
     """
     if method not in histogram.NAMES:
         raise UnknownName.among("calibration method", method, histogram.NAMES)
@@ -73,7 +87,7 @@ def choose(source: Path | None, count: int, method: str = "minmax") -> Calibrati
     if source is None:
         sha256 = hashlib.sha256(f"samples {count}".encode()).hexdigest()
         return Calibration(source=None, count=count, sha256=sha256, method=method)
-    path = source.expanduser().absolute()
+    path = (source if isinstance(source, Path) else image_cache.keep(source, count)).expanduser().absolute()
     if path.is_dir():
         files = _files(path, count)
         digests = [digest(file) for file in files]
@@ -119,15 +133,21 @@ def archived(path: Path, *, start: int = 0) -> Iterator[NDArray[np.uint8]]:
     """
     import numpy as np
 
+    with _archive(path) as (file, shape):
+        size = math.prod(shape[1:])
+        for index in range(shape[0]):
+            image = np.frombuffer(file.read(size), np.uint8).reshape(shape[1:])
+            if index >= start:
+                yield image
+        file.read()
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[tuple[IO[bytes], tuple[int, ...]]]:
+    """The `images` of an `.npz` as a file at the first pixel, and their shape."""
     try:
         with ZipFile(path) as archive, archive.open("images.npy") as file:
-            shape = _shape(file, path)
-            size = math.prod(shape[1:])
-            for index in range(shape[0]):
-                image = np.frombuffer(file.read(size), np.uint8).reshape(shape[1:])
-                if index >= start:
-                    yield image
-            file.read()
+            yield file, _shape(file, path)
     except (
         OSError,
         EOFError,
@@ -144,7 +164,18 @@ def _files(folder: Path, count: int) -> list[Path]:
     files = pictures(folder)
     if not files:
         raise FileProblem(f"{folder} holds no pictures to calibrate with", f"put {', '.join(SUFFIXES)} files there")
-    return files[:count]
+    return [files[place] for place in _spread(len(files), count)]
+
+
+def _archive_places(path: Path, count: int) -> list[int]:
+    """Which images of an `.npz` are taken."""
+    with _archive(path) as (_, shape):
+        return _spread(shape[0], count)
+
+
+def _spread(of: int, count: int) -> list[int]:
+    """`count` numbers below `of`, or all, at equal distances."""
+    return [place * of // count for place in range(count)] if count < of else list(range(of))
 
 
 def _shape(file: IO[bytes], path: Path) -> tuple[int, ...]:
@@ -159,8 +190,20 @@ def _shape(file: IO[bytes], path: Path) -> tuple[int, ...]:
     shape, by_columns, dtype = readers[version](file)
     if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or not math.prod(shape):
         raise FileProblem(
-            f"{path}: images are {dtype} {shape}, not uint8 (n, height, width, 3)", "save RGB pixels from 0 to 255"
+            f"{path}: images are {dtype} {shape}{_faults(file, dtype)}, not uint8 (n, height, width, 3)",
+            "save RGB pixels from 0 to 255",
         )
     if by_columns:
         raise FileProblem(f"{path}: its images are stored by column", "save np.ascontiguousarray(images)")
     return tuple(shape)
+
+
+def _faults(file: IO[bytes], dtype: np.dtype[Any]) -> str:
+    """How many of the floats that follow in `file` are NaN or infinite, if any."""
+    import numpy as np
+
+    if dtype.kind != "f":
+        return ""
+    parts = iter(lambda: file.read(CHUNK_VALUES * dtype.itemsize), b"")
+    count = sum(int((~np.isfinite(np.frombuffer(part, dtype))).sum()) for part in parts)
+    return f" with {count} values that are NaN or infinite" if count else ""

@@ -15,13 +15,18 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final
 
 from ..models.errors import EdgeError, error_named
 
 TAIL_BYTES: Final = 4096
+POLL_S: Final = 0.2
+# Where a child says what it is about; nowhere in any other process.
+_STEPS: Final[ContextVar[Path | None]] = ContextVar("steps", default=None)
 
 
 class ChildCrashed(EdgeError):
@@ -34,17 +39,19 @@ class ChildCrashed(EdgeError):
         self.tail = tail
 
 
-def call(module: str, job: dict[str, Any], *, timeout_s: float) -> Any:
-    """Run `python -m module` on `job` and return its answer (JSON).
+def call(
+    module: str, job: dict[str, Any], *, timeout_s: float, on_step: Callable[[str], None] = lambda step: None
+) -> Any:
+    """Run `python -m module` on `job` and return its answer (JSON); `on_step` gets what the child says of its progress.
 
     Raises the child's own `EdgeError`, or `ChildCrashed` if it died, was killed, or took over `timeout_s`.
     """
     with tempfile.TemporaryDirectory(prefix="evit-edge-") as folder:
-        job_file, answer_file = Path(folder, "job.json"), Path(folder, "answer.json")
+        job_file, answer_file, steps = (Path(folder, name) for name in ("job.json", "answer.json", "step.txt"))
         job_file.write_text(json.dumps(job))
         # -P: a file of the user's current folder must not stand in for a package.
-        command = [sys.executable, "-P", "-m", module, str(job_file), str(answer_file)]
-        code, tail = run(command, timeout_s=timeout_s, scratch=folder)
+        command = [sys.executable, "-P", "-m", module, str(job_file), str(answer_file), str(steps)]
+        code, tail = run(command, timeout_s=timeout_s, scratch=folder, watch=lambda: _pass_on(steps, on_step))
         if code is None:
             raise ChildCrashed(f"took longer than {timeout_s:g} s and was stopped", tail=tail)
         if code != 0 or not answer_file.exists():
@@ -57,7 +64,8 @@ def call(module: str, job: dict[str, Any], *, timeout_s: float) -> Any:
 
 def serve(work: Callable[[dict[str, Any]], Any]) -> None:
     """The child's side of `call`: `work` gets the job; what it returns, or the `EdgeError` it raises, is the answer."""
-    job_file, answer_file = (Path(argument) for argument in sys.argv[1:3])
+    job_file, answer_file, steps = (Path(argument) for argument in sys.argv[1:4])
+    _STEPS.set(steps)
     die_with_parent()
     try:
         answer: dict[str, Any] = {"result": work(json.loads(job_file.read_text()))}
@@ -66,12 +74,31 @@ def serve(work: Callable[[dict[str, Any]], Any]) -> None:
     answer_file.write_text(json.dumps(answer))
 
 
-def run(command: Sequence[str], *, timeout_s: float, scratch: str | None = None) -> tuple[int | None, str]:
+def say(step: str) -> None:
+    """Tell whoever called this child what it is about; nothing in a process that `serve` does not run in."""
+    if steps := _STEPS.get():
+        steps.write_text(step)
+
+
+def _pass_on(steps: Path, on_step: Callable[[str], None]) -> None:
+    # None was said yet, or the child is writing it.
+    with contextlib.suppress(OSError):
+        if step := steps.read_text():
+            on_step(step)
+
+
+def run(
+    command: Sequence[str],
+    *,
+    timeout_s: float,
+    scratch: str | None = None,
+    watch: Callable[[], None] = lambda: None,
+) -> tuple[int | None, str]:
     """The exit status (-N for signal N, None if the deadline passed) and the end of what was printed.
 
-    Temporary files go into the folder `scratch`, if there is one: who is killed cannot take away his own. No process
-    of the command's group is left when this returns or is interrupted. Raises OSError if the command cannot be
-    started.
+    Temporary files go into the folder `scratch`, if there is one: who is killed cannot take away his own. `watch` is
+    called several times a second. No process of the command's group is left when this returns or is interrupted.
+    Raises OSError if the command cannot be started.
     """
     # The interpreter's own folder first: converters call console scripts of the same environment by name.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
@@ -90,13 +117,20 @@ def run(command: Sequence[str], *, timeout_s: float, scratch: str | None = None)
                     start_new_session=True,
                     env={**os.environ, **own},
                 )
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                code = child.wait(timeout_s)
+            code = _wait(child, time.monotonic() + timeout_s, watch)
         finally:
             if child:
                 _kill_group(child)
         log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL_BYTES))
         return code, log.read().decode(errors="replace")
+
+
+def _wait(child: subprocess.Popen[bytes], deadline: float, watch: Callable[[], None]) -> int | None:
+    while (left := deadline - time.monotonic()) > 0:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return child.wait(min(POLL_S, left))
+        watch()
+    return None
 
 
 @contextlib.contextmanager

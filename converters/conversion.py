@@ -7,7 +7,7 @@ import importlib.metadata
 import importlib.util
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from ..models.spec import ModelSpec
     from .artifact import Precision, TensorRecord
     from .card import Card
+    from .image_cache import Images
     from .inspection import Inspection
+    from .losses import Probe
 
     Tensors = tuple[TensorRecord, ...]
 
@@ -35,9 +37,10 @@ CONVERTERS: Final = PluginKind(noun="target", package=__package__, prefix="to_",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversion:
-    """One conversion, fully decided: `batch` None is dynamic, `options` are the target's own.
+    """One conversion, fully decided: `batch` None is dynamic, `options` are the target's own, settled for this machine.
 
-    `calibration` are the images for a precision that needs some.
+    `asked` are those that were asked for and differ from the defaults; `calibration` are the images for a precision
+    that needs some.
     """
 
     spec: ModelSpec
@@ -47,6 +50,7 @@ class Conversion:
     images: int = 32
     seed: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
+    asked: Mapping[str, Any] = field(default_factory=dict)
     calibration: Calibration | None = None
 
     @property
@@ -55,8 +59,7 @@ class Conversion:
         spec = self.spec
         batch = {None: "-bdynamic", 1: ""}.get(self.batch, f"-b{self.batch}")
         size = f"{spec.request.img_size}px"
-        defaults: Mapping[str, Any] = CONVERTERS.load(self.target).options
-        own = "".join(f"-{name}-{value}" for name, value in self.options.items() if value != defaults[name])
+        own = "".join(f"-{name}-{value}" for name, value in self.asked.items())
         return f"{spec.name}-{spec.weights_name}-{size}-{self.target}-{self.precision}{batch}{own}"
 
     @property
@@ -144,8 +147,8 @@ class Converter(Protocol):
     def options(self) -> Mapping[str, Any]:
         """Its own options with their defaults."""
 
-    def check(self, conversion: Conversion) -> None:
-        """Raises `Unsupported` for options that cannot be met, before any work."""
+    def check(self, conversion: Conversion) -> Mapping[str, Any]:
+        """Its options, with what the machine decides measured; raises `Unsupported` where they cannot be met."""
 
     def convert(self, model: nn.Module, conversion: Conversion, out: Path) -> Sequence[str]:
         """Write `out` from the eager model, and say in lines what was not as expected; runs in a child process."""
@@ -159,6 +162,9 @@ class Converter(Protocol):
     def tensors_of(self, conversion: Conversion, path: Path) -> tuple[Tensors, Tensors]:
         """The inputs and the outputs of the written file, in the model's order and under its names."""
 
+    def probe(self, model: nn.Module, conversion: Conversion, path: Path) -> Probe:
+        """The file `path` of that conversion beside its float form, made anew; raises `Unsupported`, `BadArtifact`."""
+
 
 def plan(
     spec: ModelSpec,
@@ -169,22 +175,24 @@ def plan(
     images: int = 32,
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
-    calibrate: Path | None = None,
+    calibrate: Path | Images | None = None,
     calibration_images: int = 128,
     calibration_method: str = "minmax",
 ) -> Conversion:
-    """A conversion with every default filled in; raises `UnknownName`, `Unsupported` or `MissingDependency`."""
+    """A conversion with every default filled in.
+
+    `calibrate` is a folder, an `.npz`, or any iterable of images in RGB, uint8 (height, width, 3) or PIL, of any sizes.
+    An iterable is read here, once and one by one, up to `calibration_images`; they are kept in the user's cache. None
+    takes the model's own samples. Raises `UnknownName`, `Unsupported`, `MissingDependency`, or `FileProblem` for images
+    that cannot be read or kept.
+    """
     converter: Converter = CONVERTERS.load(target)
-    if precision is not None and precision not in converter.precisions:
-        raise Unsupported(f"{target} has no precision {precision!r}", f"choose {', '.join(converter.precisions)}")
-    if foreign := set(options or {}) - set(converter.options):
-        raise Unsupported(f"target {target} has no option {', '.join(sorted(foreign))}")
+    _check_names(target, precision, options or {})
     _check_numbers(batch=batch, images=images, seed=seed)
-    for package in converter.requires:
-        if importlib.util.find_spec(package) is None:
-            raise MissingDependency(f"target {target} needs the package {package}", f"pip install {package}")
-    chosen: Precision = precision or converter.default_precision
-    if calibrate is not None and chosen not in converter.calibrated:
+    chosen: Precision = precision or converter.default_precision  # type: ignore[assignment]
+    own = {**converter.options, **(options or {})}
+    needed = chosen in converter.calibrated
+    if calibrate is not None and not needed:
         raise Unsupported(f"{target} {chosen} needs no images to calibrate with", "leave --calibrate out")
     conversion = Conversion(
         spec=spec,
@@ -193,13 +201,22 @@ def plan(
         batch=batch,
         images=images,
         seed=seed,
-        options={**converter.options, **(options or {})},
-        calibration=choose(calibrate, calibration_images, calibration_method)
-        if chosen in converter.calibrated
-        else None,
+        options=own,
+        asked={name: value for name, value in own.items() if value != converter.options[name]},
+        calibration=choose(calibrate, calibration_images, calibration_method) if needed else None,
     )
-    converter.check(conversion)
-    return conversion
+    return replace(conversion, options=converter.check(conversion))
+
+
+def _check_names(target: str, precision: str | None, options: Mapping[str, Any]) -> None:
+    converter: Converter = CONVERTERS.load(target)
+    if precision is not None and precision not in converter.precisions:
+        raise Unsupported(f"{target} has no precision {precision!r}", f"choose {', '.join(converter.precisions)}")
+    if foreign := set(options) - set(converter.options):
+        raise Unsupported(f"target {target} has no option {', '.join(sorted(foreign))}")
+    for package in converter.requires:
+        if importlib.util.find_spec(package) is None:
+            raise MissingDependency(f"target {target} needs the package {package}", f"pip install {package}")
 
 
 def _check_numbers(*, batch: int | None, images: int, seed: int) -> None:

@@ -22,6 +22,8 @@ BINS: Final = 4096
 LEVELS: Final = 256
 OUTLIERS: Final = 1e-4
 TINY: Final = 1e-12
+# What `entropy` may leave out at most.
+MOST_CUT: Final = 0.1
 # Below, the number of bins over their width is no float32 any more.
 NARROWEST: Final = 2.0**-100
 # Of the full range, the parts that are tried.
@@ -143,7 +145,8 @@ def _divergence(counts: Counts, centres: Centres, bounds: tuple[float, float]) -
 
     low, high = bounds
     inside = (centres >= low) & (centres <= high)
-    if not inside.any():
+    # With nearly all values at one end, they and the integers would agree perfectly.
+    if counts[inside].sum() < (1 - MOST_CUT) * counts.sum():
         return math.inf
     kept = counts[inside].astype(np.float64)
     p = kept.copy()

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 # What is left may be in another precision: a classifier, a stem's few weights.
 NEARLY_ALL: Final = 0.95
+MOST: Final = 0.5
+NAMED: Final = 5
+INTEGERS: Final = ("int8", "uint8")
+FLOATS: Final = ("float32", "float16")
 
 # By the dtype of the weights and that of the arithmetic.
 PRECISIONS: Final[Mapping[tuple[str | None, str | None], str]] = {
@@ -89,6 +93,12 @@ class Inspection:
         return sum(layer.weight_bytes for layer in self.layers)
 
     @property
+    def int8_share(self) -> float:
+        """The part of all MACs that is in integers of 8 bits, from 0 to 1."""
+        integer = sum(layer.macs for layer in self.layers if layer.arithmetic in INTEGERS)
+        return integer / self.macs if self.macs else 0.0
+
+    @property
     def shares(self) -> tuple[Share, ...]:
         """The layers by arithmetic and dtype of the weights, most MACs first."""
         groups: dict[tuple[str, str], list[Layer]] = {}
@@ -110,7 +120,8 @@ class Inspection:
     def precision(self) -> str:
         """One of `artifact.Precision` if nearly all of the file is; else its shares, or `no weights`.
 
-        Weights count by number, the arithmetic by MACs, both in the layers with weights alone that are not excepted.
+        It is `mixed` if the most of the arithmetic is int8, and all the rest float. Weights count by number, the
+        arithmetic by MACs, both in the layers with weights alone that are not excepted.
         """
         weights, arithmetic = Counter[str](), Counter[str]()
         for layer in self.layers:
@@ -120,7 +131,7 @@ class Inspection:
                 arithmetic[layer.arithmetic] += layer.macs or layer.weights
         if not weights:
             return "no weights"
-        name = PRECISIONS.get((_dominant(weights), _dominant(arithmetic)))
+        name = PRECISIONS.get((_dominant(weights), _dominant(arithmetic))) or _mixed(arithmetic)
         return name or f"weights {_percentages(weights)}, arithmetic {_percentages(arithmetic)}"
 
 
@@ -161,6 +172,20 @@ def look(path: Path) -> Inspected:
     )
 
 
+def left_in_float(found: Inspection) -> list[str]:
+    """For people, of a file with integers: which layers have none, if any, and why."""
+    floats = [layer for layer in found.layers if layer.arithmetic in FLOATS]
+    if not floats:
+        return []
+    more = f" and {len(floats) - NAMED} more" if len(floats) > NAMED else ""
+    names = ", ".join(layer.name for layer in floats[:NAMED])
+    share = f"{1 - found.int8_share:.1%} of the MACs"
+    return [
+        f"in float: {len(floats)} of {len(found.layers)} layers, {share} ({names}{more}), "
+        "where errors would reach every later sum, or cost most; softmax, means and residual sums are float too"
+    ]
+
+
 def images_in(inputs: Sequence[TensorRecord], outputs: Sequence[TensorRecord]) -> int:
     """The fixed batch that a file's MACs are to be divided by: the first size if all its tensors share it, else 1."""
     firsts = {tensor.shape[:1] for tensor in (*inputs, *outputs)}
@@ -176,6 +201,17 @@ def _size_bytes(path: Path) -> int:
 def _dominant(counter: Counter[str]) -> str | None:
     (name, count), *_ = counter.most_common(1)
     return name if count >= NEARLY_ALL * counter.total() else None
+
+
+def _mixed(arithmetic: Counter[str]) -> str | None:
+    integer, floating = (sum(arithmetic[dtype] for dtype in dtypes) for dtypes in (INTEGERS, FLOATS))
+    whole = integer + floating == arithmetic.total()
+    return "mixed" if whole and floating and integer >= MOST * arithmetic.total() else None
+
+
+def is_met(asked: str, found: str) -> bool:
+    """Whether a file that holds `found` is what was asked for: `mixed` may be int8 throughout."""
+    return found == asked or (asked, found) == ("mixed", "int8")
 
 
 def _percentages(counter: Counter[str]) -> str:

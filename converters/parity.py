@@ -56,6 +56,7 @@ THRESHOLDS: Final[Mapping[Precision, Threshold]] = {
     "pal6": Threshold(cosine=0.95, relative_l2=0.317, top1=0.5),
     "pal4": Threshold(cosine=0.8, relative_l2=0.65, top1=0.5),
     "int8": Threshold(cosine=0.95, relative_l2=0.317, top1=0.5, beyond=False),
+    "mixed": Threshold(cosine=0.95, relative_l2=0.317, top1=0.5, beyond=False),
     "w8a16": Threshold(cosine=0.95, relative_l2=0.317, top1=0.5, beyond=False),
 }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from ..models.errors import Unsupported
+from . import mixed
 from .artifact import Normalisation, TensorRecord
 from .conversion import Conversion, Converter
 
@@ -18,13 +19,14 @@ if TYPE_CHECKING:
     from .card import Card
     from .coreml.writer import Form
     from .inspection import Inspection
+    from .losses import Probe
 
 # The oldest system whose programs can hold a precision.
 OLDEST: Final[Mapping[str, str]] = {
     "fp32": "iOS15",
     "fp16": "iOS15",
     **dict.fromkeys(("w8", "pal8", "pal6", "pal4"), "iOS16"),
-    "int8": "iOS17",
+    **dict.fromkeys(("int8", "mixed"), "iOS17"),
 }
 TARGETS: Final = ("iOS15", "iOS16", "iOS17", "iOS18", "iOS26")
 CHOICES: Final = {"input": ("tensor", "image"), "output": ("logits", "classifier"), "ios": ("auto", *TARGETS)}
@@ -37,9 +39,9 @@ class CoremlConverter:
     """
 
     suffix: ClassVar[str] = "mlpackage"
-    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "w8", "int8", "pal8", "pal6", "pal4")
+    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "w8", "int8", "pal8", "pal6", "pal4", "mixed")
     default_precision: ClassVar[Precision] = "fp16"
-    calibrated: ClassVar[tuple[Precision, ...]] = ("int8",)
+    calibrated: ClassVar[tuple[Precision, ...]] = ("int8", "mixed")
     requires: ClassVar[tuple[str, ...]] = ("coremltools",)
     may_use: ClassVar[tuple[str, ...]] = ()
     usage: ClassVar[tuple[str, ...]] = (
@@ -47,9 +49,15 @@ class CoremlConverter:
         "Swift: let net = try model(configuration: MLModelConfiguration()); try net.prediction(image: …)",
         "try it here: evit-edge predict model.mlpackage PICTURE",
     )
-    options: ClassVar[Mapping[str, Any]] = {"ios": "auto", "input": "tensor", "output": "logits", "batches": "1..64"}
+    options: ClassVar[Mapping[str, Any]] = {
+        "ios": "auto",
+        "input": "tensor",
+        "output": "logits",
+        "batches": "1..64",
+        **mixed.OPTIONS,
+    }
 
-    def check(self, conversion: Conversion) -> None:
+    def check(self, conversion: Conversion) -> Mapping[str, Any]:
         """Raises `Unsupported` for a choice that does not exist, or that the system or the rest does not allow."""
         for name, choices in CHOICES.items():
             if conversion.options[name] not in choices:
@@ -58,24 +66,31 @@ class CoremlConverter:
         if TARGETS.index(_ios(conversion)) < TARGETS.index(oldest):
             raise Unsupported(f"{_ios(conversion)} has no {conversion.precision}", f"take --ios {oldest} or later")
         _batches(conversion)
+        mixed.check(conversion)
         if conversion.options["input"] == "image" and conversion.batch != 1:
             raise Unsupported("Core ML takes one picture at a time", "leave --batch out, or --input image")
         if conversion.options["output"] == "classifier":
             _check_classifier(conversion)
+        return conversion.options
 
     def convert(self, model: nn.Module, conversion: Conversion, out: Path) -> Sequence[str]:
-        """Write `out`, and say which operators had to stay in float32; raises `ConversionFailed`, `ParityFailed`."""
+        """Write `out`, and say which operators had to stay in float32, or did at `mixed`.
+
+        Raises `ConversionFailed`, `ParityFailed`, and `PrecisionNotMet` for a budget of `mixed` that cannot be kept.
+        """
+        from . import adjustment
         from .coreml import making
 
-        spec = conversion.spec
-        return making.make(
+        adjusted = adjustment.adjust(conversion.spec.deploy_channels(model), model, conversion)
+        made = making.make(
             # A fault of the leaner form would go through with it: what counts is what the user trained.
-            making.Source(module=spec.deploy_channels(model), reference=model),
+            making.Source(module=adjusted.module, reference=adjusted.reference),
             conversion,
             _form(conversion),
             out,
             tensors=lambda path: self.tensors_of(conversion, path),
         )
+        return [*adjusted.notes, *made]
 
     def inspect(self, path: Path) -> Inspection:
         """What the program holds, whoever wrote it; raises `BadArtifact`."""
@@ -106,6 +121,21 @@ class CoremlConverter:
         # The description of an output has no free sizes: its batch is the input's.
         outputs = (by_name[t.name].model_copy(update={"shape": (conversion.batch, *t.shape[1:])}) for t in spec.outputs)
         return (taken,), tuple(outputs)
+
+    def probe(self, model: nn.Module, conversion: Conversion, path: Path) -> Probe:
+        """Of programs with compressed weights or int8."""
+        from .coreml import losses, making, program
+        from .losses import refuse_floats
+
+        refuse_floats(path, conversion.precision)
+        written = program.load(path)
+        floating = making.make_floating(
+            conversion.spec.deploy_channels(model),
+            conversion,
+            _form(conversion),
+            tensors=lambda saved: self.tensors_of(conversion, saved),
+        )
+        return losses.CoremlProbe(written, floating.program, *self.tensors_of(conversion, path))
 
 
 def _ios(conversion: Conversion) -> str:

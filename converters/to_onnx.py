@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from ..models.errors import BadArtifact, ConversionFailed, Unsupported
+from . import mixed
 from .artifact import TensorRecord
 from .conversion import Conversion, Converter
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from .artifact import Precision
     from .card import Card
     from .inspection import Inspection
+    from .losses import Probe
 
 OPSETS: Final = range(18, 24)
 # QuantizeLinear of opset 23 has no kernel in ONNX Runtime 1.23.
@@ -33,45 +35,56 @@ class OnnxConverter:
     """
 
     suffix: ClassVar[str] = "onnx"
-    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
+    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "w8", "int8", "mixed")
     default_precision: ClassVar[Precision] = "fp32"
-    calibrated: ClassVar[tuple[Precision, ...]] = ("int8",)
+    calibrated: ClassVar[tuple[Precision, ...]] = ("int8", "mixed")
     requires: ClassVar[tuple[str, ...]] = ("onnx", "onnxscript", "onnxruntime")
     may_use: ClassVar[tuple[str, ...]] = ()
     usage: ClassVar[tuple[str, ...]] = (
         "Python: onnxruntime.InferenceSession('model.onnx').run(None, {'image': pixels})",
     )
-    options: ClassVar[Mapping[str, Any]] = {"opset": OPSETS[0], "host": "auto"}
+    options: ClassVar[Mapping[str, Any]] = {"opset": OPSETS[0], "host": "auto", **mixed.OPTIONS}
 
-    def check(self, conversion: Conversion) -> None:
-        """Raises `Unsupported` for an opset that cannot be written, or a host that is unknown or means nothing."""
-        from .onnx.host import HOSTS
+    def check(self, conversion: Conversion) -> Mapping[str, Any]:
+        """With the measured host for int8; raises `Unsupported` for an opset or a host that is unknown or no use."""
+        from .onnx.host import HOSTS, measured_host
 
         opset, host = conversion.options["opset"], conversion.options["host"]
         if opset not in OPSETS:
             raise Unsupported(f"opset {opset} cannot be written", f"choose {OPSETS[0]} to {OPSETS[-1]}")
-        if conversion.precision == "int8" and opset not in INT8_OPSETS:
+        mixed.check(conversion)
+        integers = conversion.precision in self.calibrated
+        if integers and opset not in INT8_OPSETS:
             raise Unsupported(f"opset {opset} has no int8 kernels", f"choose {OPSETS[0]} to {INT8_OPSETS[-1]}")
         if host not in ("auto", *HOSTS):
             raise Unsupported(f"--host {host} is not known", f"choose auto, {', '.join(HOSTS)}")
-        if host != "auto" and conversion.precision != "int8":
+        if host != "auto" and not integers:
             raise Unsupported(
                 f"--host {host} needs integers inside, not {conversion.precision}", "add --precision int8"
             )
+        return {**conversion.options, "host": measured_host() if integers and host == "auto" else host}
 
     def convert(self, model: nn.Module, conversion: Conversion, out: Path) -> Sequence[str]:
-        """Write `out` from the deploy graph; raises `ConversionFailed`, and `ParityFailed` before it is quantized."""
+        """Write `out` from the deploy graph, and say what it was made for.
+
+        Raises `ConversionFailed`, `ParityFailed` for a float form or weights that are not the model's or an operator
+        with a wrong scale, and `PrecisionNotMet` for integers that do not suit the host.
+        """
         import onnx
 
-        proto, notes = _exported(model, conversion), list[str]()
-        if conversion.precision == "int8":
-            from .onnx import making
+        from . import adjustment, loss_proof
+        from .onnx import making
 
-            proto, notes = making.quantized(proto, model, conversion)
+        adjusted = adjustment.adjust(conversion.spec.deploy(model, conversion.batch), model, conversion)
+        floating = _exported(adjusted.module, conversion)
+        proto, notes = making.reduced(floating, adjusted.reference, conversion)
         _describe(proto, conversion)
         onnx.checker.check_model(proto, full_check=True)
         onnx.save_model(proto, out)
-        return notes
+        making.read_back(onnx.load(out), floating, conversion)
+        if conversion.precision in self.calibrated:
+            loss_proof.prove(self._probe(floating, conversion, out), conversion)
+        return [*adjusted.notes, *notes]
 
     def inspect(self, path: Path) -> Inspection:
         """What the main graph holds, weights in files beside it included; raises `BadArtifact`."""
@@ -93,12 +106,26 @@ class OnnxConverter:
         )
         return inputs, outputs
 
+    def probe(self, model: nn.Module, conversion: Conversion, path: Path) -> Probe:
+        """Of int8 and w8 files, whose tensors have the names that the float ones have."""
+        from .losses import refuse_floats
 
-def _exported(model: nn.Module, conversion: Conversion) -> onnx.ModelProto:
+        refuse_floats(path, conversion.precision)
+        module = conversion.spec.deploy(model, conversion.batch)
+        return self._probe(_exported(module, replace(conversion, precision="fp32")), conversion, path)
+
+    def _probe(self, floating: onnx.ModelProto, conversion: Conversion, path: Path) -> Probe:
+        from .onnx import engine, losses
+
+        # Int8 starts from the graph after its fusions.
+        ready = floating if conversion.precision == "w8" else engine.fused(floating)
+        return losses.OnnxProbe(losses.read(path), ready, *self.tensors_of(conversion, path))
+
+
+def _exported(module: nn.Module, conversion: Conversion) -> onnx.ModelProto:
     import torch
 
     spec = conversion.spec
-    module = spec.deploy(model, conversion.batch)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(

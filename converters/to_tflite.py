@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from ..models.errors import ConversionFailed, EdgeError, MissingDependency, Unsupported
+from . import child, mixed
 from .artifact import TensorRecord
 from .conversion import Conversion, Converter
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from .artifact import Precision
     from .card import Card
     from .inspection import Inspection
+    from .losses import Probe
+    from .tflite.graph import Graph
 
 CHOICES: Final = {"via": ("auto", "direct", "onnx2tf"), "io": ("nhwc", "nchw"), "input": ("float", "int8", "uint8")}
 
@@ -24,21 +27,22 @@ class TfliteConverter:
     """`via` is the way to the file, `io` the layout of its inputs, `input` the dtype at its edges (`int8` only)."""
 
     suffix: ClassVar[str] = "tflite"
-    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "w8", "int8", "w8a16")
+    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "w8", "int8", "w8a16", "mixed")
     default_precision: ClassVar[Precision] = "fp32"
-    calibrated: ClassVar[tuple[Precision, ...]] = ("int8", "w8a16")
+    calibrated: ClassVar[tuple[Precision, ...]] = ("int8", "w8a16", "mixed")
     requires: ClassVar[tuple[str, ...]] = ("ai_edge_litert",)
     may_use: ClassVar[tuple[str, ...]] = ("onnx2tf", "tensorflow")
     usage: ClassVar[tuple[str, ...]] = (
         "try it: evit-edge predict model.tflite PICTURE; Android: put it into assets/ and open it with LiteRT",
     )
-    options: ClassVar[Mapping[str, Any]] = {"via": "auto", "io": "nhwc", "input": "float"}
+    options: ClassVar[Mapping[str, Any]] = {"via": "auto", "io": "nhwc", "input": "float", **mixed.OPTIONS}
 
-    def check(self, conversion: Conversion) -> None:
+    def check(self, conversion: Conversion) -> Mapping[str, Any]:
         """Raises `Unsupported` for a choice that does not exist or does not fit, `MissingDependency` for a way."""
         for name, choices in CHOICES.items():
             if conversion.options[name] not in choices:
                 raise Unsupported(f"--{name} {conversion.options[name]} is not known", f"choose {', '.join(choices)}")
+        mixed.check(conversion)
         if conversion.options["input"] != "float" and conversion.precision != "int8":
             raise Unsupported(
                 f"--input {conversion.options['input']} needs integers inside, not {conversion.precision}",
@@ -46,21 +50,24 @@ class TfliteConverter:
             )
         if conversion.precision == "w8a16" and conversion.options["via"] == "direct":
             raise Unsupported("the direct writer has no w8a16", "take --via onnx2tf, or int8")
+        if conversion.precision == "mixed" and conversion.options["via"] == "onnx2tf":
+            raise Unsupported("onnx2tf cannot leave some operators in float", "take --via direct, or int8")
         if conversion.precision == "w8a16" or conversion.options["via"] == "onnx2tf":
             _require_onnx2tf()
+        return conversion.options
 
     def convert(self, model: nn.Module, conversion: Conversion, out: Path) -> Sequence[str]:
         """Write `out`, and say which way it went if that was not the first choice; raises `ConversionFailed`."""
         from .tflite.lowering import NotLowered
 
         notes: list[str] = []
-        via = conversion.options["via"]
+        via = "direct" if conversion.precision == "mixed" else conversion.options["via"]
         if via == "auto" and conversion.precision == "w8a16":
             via = "onnx2tf"
             notes.append("w8a16 goes by way of onnx2tf: the direct writer has no int16 activations")
         if via != "onnx2tf":
             try:
-                _write_directly(model, conversion, out)
+                notes += _write_directly(model, conversion, out)
             except NotLowered as error:
                 if via == "direct":
                     raise ConversionFailed(error.message, "try --via onnx2tf") from error
@@ -95,17 +102,38 @@ class TfliteConverter:
             inspection.tensors(path, [t.name for t in spec.outputs], side="outputs", layout=layout),
         )
 
+    def probe(self, model: nn.Module, conversion: Conversion, path: Path) -> Probe:
+        """Of files that were written directly: those of onnx2tf have other tensors."""
+        from .losses import refuse_floats
+        from .tflite import losses
 
-def _write_directly(model: nn.Module, conversion: Conversion, out: Path) -> None:
+        refuse_floats(path, conversion.precision, among=("fp32",))
+        # Before the float form is made, which takes long.
+        losses.read(path)
+        return _probe(_float_graph(model, conversion), conversion, path)
+
+
+def _write_directly(model: nn.Module, conversion: Conversion, out: Path) -> list[str]:
+    """Returns what is to be said of the file."""
     from functools import partial
 
+    from . import adjustment, loss_proof
     from .tflite import direct, writer
     from .tflite.proof import COUNT
 
     spec, options = conversion.spec, conversion.options
+    # The form for any batch: its products are 3-D, which XNNPACK takes.
+    adjusted = adjustment.adjust(spec.deploy(model, None), model, conversion)
+    notes = [*adjusted.notes]
+    floating: list[Graph] = []
+
+    def choose(form: mixed.Mixable) -> frozenset[str]:
+        choice = mixed.choose(form, mixed.budget_of(conversion), on_step=child.say)
+        notes.extend(choice.notes)
+        return choice.names
+
     graph = direct.graph_of(
-        # The form for any batch: its products are 3-D, which XNNPACK takes.
-        spec.deploy(model, None),
+        adjusted.module,
         (conversion.batch, *spec.inputs[0].shape[1:]),
         precision=conversion.precision,
         channels_last=options["io"] == "nhwc",
@@ -113,10 +141,33 @@ def _write_directly(model: nn.Module, conversion: Conversion, out: Path) -> None
         feeds=conversion.calibration_feeds if conversion.calibration else partial(conversion.proof_feeds, COUNT),
         method=conversion.calibration.method if conversion.calibration else "minmax",
         # A fault of the leaner form would go through with it: what counts is what the user trained.
-        reference=model,
+        reference=adjusted.reference,
+        trials=mixed.trials(conversion) if conversion.precision == "mixed" else (),
+        choose=choose,
+        keep=floating.append,
     )
     names = [[tensor.name for tensor in tensors] for tensors in (spec.inputs, spec.outputs)]
     out.write_bytes(writer.write(graph, inputs=names[0], outputs=names[1]))
+    if conversion.precision == "mixed":
+        mixed.verify(CONVERTER.inspect(out), mixed.budget_of(conversion))
+    for before in floating:
+        loss_proof.prove(_probe(before, conversion, out), conversion)
+    return notes
+
+
+def _probe(floating: Graph, conversion: Conversion, path: Path) -> Probe:
+    from .tflite import losses
+
+    return losses.TfliteProbe(losses.read(path), floating, *CONVERTER.tensors_of(conversion, path))
+
+
+def _float_graph(model: nn.Module, conversion: Conversion) -> Graph:
+    """What the direct writer quantizes."""
+    from .tflite import direct
+
+    spec = conversion.spec
+    shape = (conversion.batch, *spec.inputs[0].shape[1:])
+    return direct.graph_of(spec.deploy(model, None), shape, channels_last=conversion.options["io"] == "nhwc")
 
 
 def _write_by_onnx2tf(model: nn.Module, conversion: Conversion, out: Path, *, why: Sequence[str]) -> None:

@@ -9,7 +9,9 @@ from ..models.errors import ConversionFailed, EdgeError, FileProblem, ModelUnava
 from ..models.spec import ModelRequest, find
 from . import child, golden
 from .calibration import Calibration
+from .calibration_remarks import remarks
 from .conversion import CONVERTERS, Conversion, Converter
+from .inspection import left_in_float
 
 
 def work(job: dict[str, Any]) -> dict[str, Any]:
@@ -22,7 +24,7 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     if spec.digest != job["digest"]:
         raise ModelUnavailable(f"the weights of {spec.name} changed while they were being converted")
     converter: Converter = CONVERTERS.load(job["target"])
-    fields = ("target", "precision", "batch", "images", "seed", "options")
+    fields = ("target", "precision", "batch", "images", "seed", "options", "asked")
     calibration = job["calibration"] and Calibration(**job["calibration"])
     conversion = Conversion(spec=spec, calibration=calibration, **{name: job[name] for name in fields})
     out = Path(job["out"])
@@ -30,7 +32,8 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     model = spec.build()
     try:
         golden.save(out, golden.make(spec, model, images=conversion.images, seed=conversion.seed))
-        notes = converter.convert(model, conversion, payload)
+        said = remarks(conversion.calibration, spec) if conversion.calibration else []
+        notes = [*converter.convert(model, conversion, payload), *said]
     except EdgeError:
         raise
     except OSError as error:
@@ -40,12 +43,15 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
             f"{spec.name} to {conversion.target}: {type(error).__name__}: {_first_line(error)}"
         ) from error
     inputs, outputs = converter.tensors_of(conversion, payload)
+    found = converter.inspect(payload)
+    if conversion.precision in ("int8", "mixed"):
+        notes += left_in_float(found)
     return {
         "payload": payload.name,
-        "precision_found": converter.inspect(payload).precision,
+        "precision_found": found.precision,
         "inputs": [record.model_dump() for record in inputs],
         "outputs": [record.model_dump() for record in outputs],
-        "notes": list(notes),
+        "notes": notes,
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from ..models.errors import BadArtifact
 from .session import Runtime
@@ -37,12 +37,13 @@ class OnnxRuntimeSession:
 
 
 class OnnxRuntime:
-    """Opens `onnx` artifacts, all graph optimisations on."""
+    """Opens `onnx` artifacts; `level` is a name of `onnxruntime.GraphOptimizationLevel`."""
 
     requires: tuple[str, ...] = ("onnxruntime",)
     label = "onnxruntime {version}"
     original = False
     timed = True
+    level: ClassVar[str] = "ORT_ENABLE_ALL"
 
     def opens(self, target: str) -> bool:
         """Whether `target` is onnx."""
@@ -55,7 +56,7 @@ class OnnxRuntime:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, self.level)
         options.log_severity_level = ERRORS_ONLY
         try:
             engine = ort.InferenceSession(artifact.payload, sess_options=options, providers=["CPUExecutionProvider"])

@@ -5,8 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from ..models.errors import BadArtifact
-from ..models.spec import ModelRequest, find
+from ..converters.artifact import original
 from .session import Runtime
 
 if TYPE_CHECKING:
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..converters.artifact import Artifact
-    from ..models.spec import ModelSpec
     from .session import Feeds
 
 
@@ -64,25 +62,7 @@ class TorchRuntime:
         # Allowed once in a process, and before its first parallel work.
         with suppress(RuntimeError):
             torch.set_num_interop_threads(1)
-        return TorchSession(_spec(artifact).build().eval(), [t.name for t in artifact.manifest.inputs])
-
-
-def _spec(artifact: Artifact) -> ModelSpec:
-    record = artifact.manifest.model
-    spec = find(
-        ModelRequest(
-            name=record.name,
-            weights=record.weights,
-            img_size=record.img_size,
-            num_classes=record.num_classes,
-        )
-    )
-    if (spec.digest, spec.weights_sha256) != (record.digest, record.weights_sha256):
-        raise BadArtifact(
-            f"{artifact.folder} was made from another {record.name} than {record.weights} gives now",
-            "convert again",
-        )
-    return spec
+        return TorchSession(original(artifact).build().eval(), [t.name for t in artifact.manifest.inputs])
 
 
 RUNTIME: Final[Runtime] = TorchRuntime()

@@ -84,11 +84,11 @@ RUNTIMES: Final = PluginKind(noun="runtime", package=__package__, prefix="run_",
 def default_runtime(target: str, *, timed: bool = False) -> str:
     """The first runtime, by name, that runs artifacts of `target` themselves; raises `Unsupported`.
 
-    One that only checks comes first, since it runs everywhere, unless the answers are to be `timed`.
+    One that works on every machine comes first, and before one that only checks, which is never `timed`.
     """
     runtimes: dict[str, Runtime] = {name: RUNTIMES.load(name) for name in RUNTIMES.names()}
     opening = {name: runtime for name, runtime in runtimes.items() if runtime.opens(target) and not runtime.original}
-    for name in sorted(opening, key=lambda name: opening[name].timed):
+    for name in sorted(opening, key=lambda name: (isinstance(opening[name], Bound), not opening[name].timed)):
         if opening[name].timed or not timed:
             return name
     raise Unsupported(f"no runtime here opens {target} artifacts", f"runtimes: {', '.join(RUNTIMES.names())}")

@@ -23,7 +23,7 @@ from ..models.errors import EdgeError, MissingDependency, Unsupported
 from . import protocol
 from .job import JOB, Done, MemoryJob, OutputsJob, Reply, TimeJob
 from .result import Failure, Memory, Timing
-from .session import RUNTIMES, Delegating, Feeds, Runtime, Session
+from .session import RUNTIMES, Delegating, Feeds, Runtime, Session, called
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -103,7 +103,7 @@ def prepared(job: TimeJob | MemoryJob | OutputsJob) -> tuple[Runtime, Artifact]:
     """The engine, imported already so that its import is charged to nobody, and the verified artifact."""
     runtime: Runtime = RUNTIMES.load(job.runtime)
     if not (runtime.timed or isinstance(job, OutputsJob)):
-        raise Unsupported(f"{job.runtime} is not timed", f"it is the {runtime.label}; leave it to parity and predict")
+        raise Unsupported(f"{job.runtime} is not timed", f"it is {called(job.runtime)}; leave it to parity and predict")
     for module in runtime.requires:
         try:
             import_module(module)

@@ -10,7 +10,18 @@ from typing import Final
 import typer
 
 from ..models.errors import EdgeError
-from . import cmd_bench, cmd_convert, cmd_doctor, cmd_eval, cmd_inspect, cmd_models, cmd_parity, cmd_predict, cmd_report
+from . import (
+    cmd_bench,
+    cmd_convert,
+    cmd_doctor,
+    cmd_eval,
+    cmd_inspect,
+    cmd_models,
+    cmd_parity,
+    cmd_predict,
+    cmd_quant_report,
+    cmd_report,
+)
 
 INTERRUPTED: Final = 130
 
@@ -28,6 +39,7 @@ app.command("convert")(cmd_convert.convert)
 app.command("parity")(cmd_parity.parity)
 app.command("inspect")(cmd_inspect.inspect)
 app.command("eval")(cmd_eval.evaluate)
+app.command("quant-report")(cmd_quant_report.quant_report)
 app.command("bench")(cmd_bench.bench)
 app.command("report")(cmd_report.report)
 app.command("predict")(cmd_predict.predict)

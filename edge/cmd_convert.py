@@ -19,6 +19,8 @@ from .options import (
     Io,
     Ios,
     Json,
+    MaxDrop,
+    MinInt8Macs,
     Output,
     Precision,
     Quiet,
@@ -31,7 +33,7 @@ from .options import (
 if TYPE_CHECKING:
     from ..converters.artifact import Artifact
     from ..converters.conversion import Conversion
-    from ..models.spec import ModelRequest, ModelSpec
+    from ..models.spec import ModelSpec
 
 
 def convert(
@@ -52,6 +54,8 @@ def convert(
     calibrate: Calibrate = None,
     calibration_images: CalibrationImages = None,
     calibration_method: CalibrationMethod = None,
+    min_int8_macs: MinInt8Macs = None,
+    max_drop: MaxDrop = None,
     parity_images: Annotated[int, typer.Option(help="Real images that the gate compares.")] = 32,
     out: Annotated[Path, typer.Option(help="Where the artifact's folder goes.")] = Path("artifacts"),
     timeout: Annotated[float, typer.Option(help="Seconds that a converter may take.")] = 900,
@@ -62,18 +66,16 @@ def convert(
 ) -> int:
     """Turn a model into a checked artifact: converted in a child process, proven against the original, then written."""
     from ..converters.conversion import options_of, plan
-    from ..models.spec import ModelRequest
 
-    spec = _find(ModelRequest(name=model, weights=weights, img_size=img_size, num_classes=num_classes), quiet=quiet)
+    spec = _find(model, weights=weights, img_size=img_size, num_classes=num_classes, quiet=quiet)
     size, sizes = _batch(batch, target)
     images = _given(calibration_images=calibration_images, calibration_method=calibration_method)
     asked = {"precision": precision, "batch": size, "images": parity_images, "seed": seed, "calibrate": calibrate}
     given = {"opset": opset, "host": host, "via": via, "io": io, "input": input, "output": output, "ios": ios}
-    chosen = options_of(target, {**given, "batches": sizes})
+    chosen = options_of(target, {**given, "batches": sizes, "min-int8-macs": min_int8_macs, "max-drop": max_drop})
     plans = [plan(spec, name, options=own, **asked, **images) for name, own in chosen.items()]  # type: ignore[arg-type]
     _refuse_idle(images, plans)
-    outcomes = [_make(conversion, out, timeout_s=timeout, quiet=quiet) for conversion in plans]
-    return _report(outcomes, as_json=json, verbose=verbose)
+    return _report([_make(each, out, timeout_s=timeout, quiet=quiet) for each in plans], as_json=json, verbose=verbose)
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -89,15 +91,15 @@ def _refuse_idle(images: Mapping[str, Any], plans: Sequence[Conversion]) -> None
         )
 
 
-def _find(request: ModelRequest, *, quiet: bool) -> ModelSpec:
+def _find(name: str, *, quiet: bool, **fields: Any) -> ModelSpec:
     from ..models.download import PROGRESS
-    from ..models.spec import find
+    from ..models.spec import ModelRequest, find
     from . import show
 
     with show.downloading(quiet) as update:
         token = PROGRESS.set(update)
         try:
-            return find(request)
+            return find(ModelRequest(name=name, **fields))
         finally:
             PROGRESS.reset(token)
 
@@ -105,13 +107,16 @@ def _find(request: ModelRequest, *, quiet: bool) -> ModelSpec:
 def _make(conversion: Conversion, out: Path, *, timeout_s: float, quiet: bool) -> Artifact | EdgeError:
     """The artifact, or why there is none: one target's failure does not stop the others."""
     from ..converters.convert import convert as run
-    from ..device_bench.session import default_runtime, execute
+    from ..device_bench.gate import engines
+    from ..device_bench.session import execute
     from . import show
 
     try:
         with show.steps(quiet) as step:
-            engine = default_runtime(conversion.target)
-            return run(conversion, out, execute=execute, engine=engine, timeout_s=timeout_s, on_step=step)
+            engine, check = engines(conversion)
+            return run(
+                conversion, out, execute=execute, engine=engine, self_check=check, timeout_s=timeout_s, on_step=step
+            )
     except EdgeError as error:
         return error
 

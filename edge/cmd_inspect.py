@@ -23,7 +23,7 @@ def inspect(
     json: Json = False,
 ) -> int:
     """What converted files really hold: operators, dtypes, multiplications by precision, and the layers by size."""
-    from ..converters.inspection import look
+    from ..converters.inspection import is_met, look
     from ..models.errors import PrecisionNotMet
     from . import show
 
@@ -34,7 +34,7 @@ def inspect(
     else:
         for each in found:
             _print(each, count)
-    differing = [each for each in found if each.asked not in (None, each.inspection.precision)]
+    differing = [each for each in found if each.asked and not is_met(each.asked, each.inspection.precision)]
     for each in differing:
         show.error(
             PrecisionNotMet(f"{each.payload}: asked for {each.asked}, the file holds {each.inspection.precision}")

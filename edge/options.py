@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+def _share(text: str) -> float:
+    """`90%` or `0.9` as 0.9."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%?)\s*", text)
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is not a share such as 90%")
+    return float(found[1]) / (100 if found[2] else 1)
+
 
 Artifacts = Annotated[list[Path], typer.Argument(metavar="ARTIFACT…", help="Folders that `convert` wrote.")]
 Json = Annotated[bool, typer.Option("--json", help="Pure JSON on stdout.")]
@@ -13,7 +23,8 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stder
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="On failure, also what the failing tool printed.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything that is drawn at random.")]
 Precision = Annotated[
-    str | None, typer.Option(help="fp32, fp16, w8, int8, w8a16, pal8, pal6 or pal4; each target says which it has.")
+    str | None,
+    typer.Option(help="fp32, fp16, w8, int8, mixed, w8a16, pal8, pal6 or pal4; each target says which it has."),
 ]
 Weights = Annotated[
     str | None, typer.Option(help="imagenet (default, downloaded), demo, random, or a checkpoint file.")
@@ -51,5 +62,13 @@ Calibrate = Annotated[
 CalibrationMethod = Annotated[
     str | None,
     typer.Option(help="How int8 ranges follow from them: minmax (default), percentile, mse or entropy."),
+]
+MinInt8Macs = Annotated[
+    float | None,
+    typer.Option(parser=_share, metavar="SHARE", help="mixed: at least so much of the arithmetic stays int8; 90%."),
+]
+MaxDrop = Annotated[
+    float | None,
+    typer.Option(help="mixed: points of accuracy that may be lost at most, by answers that change on the images."),
 ]
 CalibrationImages = Annotated[int | None, typer.Option(help="How many of them at most; 128 if not given.")]

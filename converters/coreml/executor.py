@@ -82,10 +82,19 @@ class Executor:
         """
         import torch
 
-        values = {**self._constants, **self._taken(feeds), **(self.states() if states is None else states)}
+        values = {**self._constants, **self.taken(feeds), **(self.states() if states is None else states)}
         with torch.inference_mode():
             results = self._ran(self._main, values, observe)
         return dict(zip(self.program.results, results, strict=True))
+
+    def alone(self, operation: Operation, values: Mapping[str, Any]) -> dict[str, Any]:
+        """One operator's results on `values`, which are tensors by name and need not hold the constants."""
+        import torch
+
+        names = {name for given in operation.inputs.values() for name in given}
+        known = {name: self._constants[name] for name in names & self._constants.keys()}
+        with torch.inference_mode():
+            return self._results(operation, {**known, **values})
 
     def _ran(self, block: Block, values: dict[str, Any], observe: Observe | None) -> tuple[Any, ...]:
         import torch
@@ -155,7 +164,8 @@ class Executor:
             return result.half().float()
         return result.to(_held(kind.dtype))
 
-    def _taken(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
+    def taken(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
+        """The feeds of `run` as the operators see them."""
         import torch
 
         taken = {}

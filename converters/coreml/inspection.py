@@ -116,9 +116,12 @@ class _Values:
         return f"sparse {found}" if maker.kind == "constexpr_sparse_to_dense" and "sparse" not in found else found
 
     def arithmetic(self, operation: Operation) -> str:
-        """The dtype that an operator computes in: that of the activations' integers, if both factors come as some."""
+        """The dtype that an operator computes in: that of the weights' integers, if both factors come as some.
+
+        Activations that are never negative are uint8 beside others in int8, and int8 weights meet both.
+        """
         factors = [self._integers(operation.inputs[key][0]) for key in FACTORS[operation.kind]]
-        return factors[0] if all(factors) else self.dtype(next(iter(operation.outputs)))
+        return factors[-1] if all(factors) else self.dtype(next(iter(operation.outputs)))
 
     def _integers(self, name: str) -> str:
         """The dtype of the integers behind a value, empty for a value that has none."""

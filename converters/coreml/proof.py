@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 COUNT: Final = proof.COUNT
 REPORT: Final = "this is a fault of the converter: take another precision, and report it"
 # Of a tensor's weights, as a relative L2: three times and more what was measured in trained models.
-WEIGHTS: Final[Mapping[str, float]] = {"w8": 0.03, "int8": 0.03, "pal8": 0.03, "pal6": 0.1, "pal4": 0.35}
+WEIGHTS: Final[Mapping[str, float]] = {
+    **dict.fromkeys(("w8", "int8", "mixed", "pal8"), 0.03),
+    "pal6": 0.1,
+    "pal4": 0.35,
+}
 
 
 def prove(

@@ -12,11 +12,14 @@ if TYPE_CHECKING:
 ERRORS_ONLY: Final = 3
 
 
-def session(content: bytes) -> Any:
-    """An `onnxruntime.InferenceSession`."""
+def session(content: bytes, *, literal: bool = False) -> Any:
+    """An `onnxruntime.InferenceSession`; a `literal` one computes operator by operator what the file says."""
     import onnxruntime
 
-    return onnxruntime.InferenceSession(content, _options(), providers=["CPUExecutionProvider"])
+    options = _options()
+    if literal:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def fused(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -7,17 +7,23 @@ cuts off what does not; ONNX Runtime also brings signed activations to that form
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Final, Literal
 
+from ...models.errors import PrecisionNotMet
+
 if TYPE_CHECKING:
     import onnx
+
+    from ..inspection import Layer
 
 Host = Literal["x86-avx2", "x86-vnni", "arm64"]
 
 HOSTS: Final[tuple[Host, ...]] = ("x86-avx2", "x86-vnni", "arm64")
 # Weights of these are uint8 with 128 for zero, of the others int8; activations are uint8 for all.
 UNSIGNED: Final = ("x86-avx2",)
+FLOATS: Final = ("float32", "float16")
 WIDTH: Final = 64
 
 
@@ -27,6 +33,26 @@ def measured_host() -> Host:
     if platform.machine().lower() in ("arm64", "aarch64"):
         return "arm64"
     return "x86-vnni" if is_exact(signed=True) else "x86-avx2"
+
+
+def is_exact_for(host: Host) -> bool:
+    """Whether this machine computes what a file for `host` says, as far as was measured."""
+    return host in UNSIGNED or measured_host() not in UNSIGNED
+
+
+def check(layers: Iterable[Layer], host: Host) -> None:
+    """Raises `PrecisionNotMet` for a layer whose integers are not those that suit `host`; float ones suit any."""
+    wanted = "uint8" if host in UNSIGNED else "int8"
+    for layer in layers:
+        # Weights on the left of a product are to its kernel what activations are.
+        allowed = {wanted} if layer.kind == "Conv" else {wanted, "uint8"}
+        fits = layer.arithmetic == "uint8" and (not layer.weights or layer.weight_dtype in allowed)
+        if not fits and layer.arithmetic not in FLOATS:
+            raise PrecisionNotMet(
+                f"{layer.name} has weights {layer.weight_dtype or 'none'}, activations {layer.arithmetic}: "
+                f"{host} needs weights {wanted}, activations uint8",
+                "this is a fault of the converter: take another --host, and report it",
+            )
 
 
 def is_exact(*, signed: bool) -> bool:

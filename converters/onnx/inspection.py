@@ -64,6 +64,12 @@ def of(model: onnx.ModelProto) -> Inspection:
     )
 
 
+def macs(model: onnx.ModelProto) -> dict[str, int]:
+    """MACs at batch 1 by the name of the node."""
+    multiplying = (node for node in model.graph.node if node.op_type in FACTORS)
+    return {node.name: layer.macs for node, layer in zip(multiplying, of(model).layers, strict=True)}
+
+
 def _record(value: onnx.ValueInfoProto) -> TensorRecord:
     tensor = value.type.tensor_type
     shape = tuple(side.dim_value if side.HasField("dim_value") else None for side in tensor.shape.dim)

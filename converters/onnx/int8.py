@@ -1,7 +1,8 @@
 """A float ONNX graph becomes one of int8: ONNX Runtime's own quantizer, with our ranges and our choice of operators.
 
 Softmax and its bias, means and the sums that residual branches end in stay float, and so do the depthwise layers that
-make what is added to: every block rounds once what it adds to, and all later blocks see the sum of those errors.
+make what is added to: every block rounds once what it adds to, and all later blocks see the sum of those errors. So
+does the layer that reads the image: its steps and those of integers hardly ever meet.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ if TYPE_CHECKING:
 # The operators that become integer kernels; the others are float between DequantizeLinear and QuantizeLinear.
 PRODUCTS: Final = ("Gemm", "MatMul")
 ROUNDING: Final = ("QuantizeLinear", "DequantizeLinear")
-INTEGER: Final = ("Conv", *PRODUCTS, "Relu", "Reshape", "Transpose", "Split", "Concat", "Mul", "Sigmoid")
+COMPUTING: Final = ("Conv", *PRODUCTS, "Mul", "Sigmoid")
+MOVING: Final = ("Relu", "Reshape", "Transpose", "Split", "Concat")
+INTEGER: Final = (*COMPUTING, *MOVING)
 
 
-def quantize(model: onnx.ModelProto, ranges: Ranges, host: Host) -> onnx.ModelProto:
+def quantize(model: onnx.ModelProto, ranges: Ranges, host: Host, *, kept: Collection[str] = ()) -> onnx.ModelProto:
     """An int8 form, for `host`, of a model that `engine.fused` gave; weights have a scale a channel, biases are int32.
 
-    Inputs and outputs stay float32. `ranges` are those of all float tensors, by name.
+    Inputs and outputs stay float32, and so do the nodes named in `kept`, and those of `always_float`. `ranges` are
+    those of all float tensors, by name.
     """
     import numpy as np
     import onnx
@@ -41,7 +45,7 @@ def quantize(model: onnx.ModelProto, ranges: Ranges, host: Host) -> onnx.ModelPr
     }
     source = onnx.ModelProto()
     source.CopyFrom(model)
-    kept = _on_the_stream(source)
+    kept = always_float(source).union(kept)
     quantizer = QDQQuantizer(
         source,
         per_channel=True,
@@ -65,8 +69,9 @@ def quantize(model: onnx.ModelProto, ranges: Ranges, host: Host) -> onnx.ModelPr
     return quantized
 
 
-def _on_the_stream(model: onnx.ModelProto) -> set[str]:
-    """The names of the sums of two activations, and of the depthwise layers that make what branches are added to.
+def always_float(model: onnx.ModelProto) -> set[str]:
+    """The names of the sums of two activations, of the depthwise layers that make what branches are added to, and of
+    those that read the model's input, which integers of one scale would round once more.
 
     Not of the layers, if so much of the arithmetic is in them that the rest would not be int8 any more.
     """
@@ -76,12 +81,18 @@ def _on_the_stream(model: onnx.ModelProto) -> set[str]:
     uses = Counter(name for node in graph.node for name in node.input)
     added = {name for node in sums for name in node.input if uses[name] > 1}
     makers = [node for node in graph.node if _groups(node) > 1 and node.output[0] in added]
+    taken = {value.name for value in graph.input}
+    first = [node for node in graph.node if node.op_type == "Conv" and node.input[0] in taken]
     layers = [layer for layer in inspection.of(model).layers if layer.weights]
-    weights = {node.input[1] for node in makers}
-    few = sum(layer.macs for layer in layers if layer.name in weights) < (1 - NEARLY_ALL) * sum(
-        layer.macs for layer in layers
-    )
-    return {node.name for node in (*sums, *(makers if few else ()))}
+    spare = (1 - NEARLY_ALL) * sum(layer.macs for layer in layers)
+    kept = {node.name for node in sums}
+    for group in (makers, first):
+        weights = {node.input[1] for node in group}
+        spent = sum(layer.macs for layer in layers if layer.name in weights)
+        if spent < spare:
+            kept |= {node.name for node in group}
+            spare -= spent
+    return kept
 
 
 def _groups(node: onnx.NodeProto) -> int:

@@ -1,13 +1,14 @@
-"""The way to an int8 file: a float model, proven and measured, then quantized for the CPU that will run it."""
+"""The way to fewer bits: a float model, proven, then compressed, or measured and quantized for a CPU; and read back."""
 
 from __future__ import annotations
 
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from .. import proof
-from . import host, int8, ranges
+from .. import child, mixed, proof
+from . import host, inspection, int8, ranges, w8
 from .engine import fused, session
+from .mixing import OnnxMixable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,10 +20,37 @@ if TYPE_CHECKING:
     from ..conversion import Conversion
 
 
+def reduced(model: onnx.ModelProto, reference: nn.Module, conversion: Conversion) -> tuple[onnx.ModelProto, list[str]]:
+    """A float `model` in the precision of the conversion, and what is to be said of it; itself if that is a float one.
+
+    On four images the float model must first agree with `reference`, the module that the user trained: raises
+    `ParityFailed`.
+    """
+    if conversion.precision in ("int8", "mixed"):
+        return quantized(model, reference, conversion)
+    if conversion.precision == "w8":
+        prove(model.SerializeToString(), reference, conversion.proof_feeds(proof.COUNT), conversion.batch)
+        return w8.compress(model), []
+    return model, []
+
+
+def read_back(written: onnx.ModelProto, floating: onnx.ModelProto, conversion: Conversion) -> None:
+    """Look whether the file kept the weights, or has the integers that its host needs.
+
+    Raises `ParityFailed` or `PrecisionNotMet`.
+    """
+    if conversion.precision == "w8":
+        w8.prove(floating, written)
+    if conversion.precision in ("int8", "mixed"):
+        host.check(inspection.of(written).layers, conversion.options["host"])
+    if conversion.precision == "mixed":
+        mixed.verify(inspection.of(written), mixed.budget_of(conversion))
+
+
 def quantized(
     model: onnx.ModelProto, reference: nn.Module, conversion: Conversion
 ) -> tuple[onnx.ModelProto, list[str]]:
-    """An int8 form of a float `model`, and what is to be said of it.
+    """An int8 or mixed form of a float `model`, and what is to be said of it.
 
     On four calibration images the float model must first agree with `reference`, the module that the user trained:
     raises `ParityFailed`.
@@ -31,12 +59,16 @@ def quantized(
     ready = fused(model)
     assert conversion.calibration is not None  # `plan` gives one to what is calibrated
     found = ranges.measure(ready, _feeds(conversion), conversion.calibration.method)
-    here = host.measured_host()
-    chosen: host.Host = here if conversion.options["host"] == "auto" else conversion.options["host"]
-    notes = [f"integers that suit {chosen}, which this machine was measured to be"] if chosen == here else []
-    if here in host.UNSIGNED and chosen not in host.UNSIGNED:
+    chosen: host.Host = conversion.options["host"]
+    measured = chosen == host.measured_host()
+    notes = [f"integers that suit {chosen}, which this machine was measured to be"] if measured else []
+    if not host.is_exact_for(chosen):
         notes.append(f"made for {chosen}: this machine's integers saturate, so its figures are worse than that CPU's")
-    return int8.quantize(ready, found, chosen), notes
+    if conversion.precision == "int8":
+        return int8.quantize(ready, found, chosen), notes
+    form = OnnxMixable(ready, found, chosen, [_repeated(feed, conversion) for feed in mixed.trials(conversion)])
+    choice = mixed.choose(form, mixed.budget_of(conversion), on_step=child.say)
+    return int8.quantize(ready, found, chosen, kept=choice.names), [*notes, *choice.notes]
 
 
 def prove(content: bytes, reference: nn.Module, feeds: Iterator[NDArray[Any]], batch: int | None) -> None:
@@ -60,4 +92,8 @@ def prove(content: bytes, reference: nn.Module, feeds: Iterator[NDArray[Any]], b
 
 
 def _feeds(conversion: Conversion) -> Iterator[NDArray[Any]]:
-    return (feed.repeat(conversion.batch or 1, 0) for feed in conversion.calibration_feeds())
+    return (_repeated(feed, conversion) for feed in conversion.calibration_feeds())
+
+
+def _repeated(feed: NDArray[Any], conversion: Conversion) -> NDArray[Any]:
+    return feed.repeat(conversion.batch or 1, 0)

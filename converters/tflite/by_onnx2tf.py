@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 WORKER: Final = f"{__package__}.onnx2tf_worker"
 FLOAT_FILE: Final = "float.tflite"
+CALIBRATION_FILE: Final = "calibration.f32"
 CALIBRATED: Final = ("int8", "w8a16")
 
 
@@ -51,7 +52,7 @@ def convert(
         folder = Path(name)
         ONNX.convert(model, _to_onnx(conversion), folder / "model.onnx")
         if conversion.precision in CALIBRATED:
-            _save_calibration(calibration(), conversion, folder / "calibration.npy")
+            _save_calibration(calibration(), conversion, folder / CALIBRATION_FILE)
         try:
             child.call(WORKER, _job(conversion, folder, memory_bytes=memory_bytes), timeout_s=timeout_s)
         except child.ChildCrashed as error:
@@ -99,10 +100,9 @@ def _in_file(shape: tuple[int | None, ...], *, nchw: bool) -> tuple[int | None, 
 
 
 def _save_calibration(images: Iterable[NDArray[np.float32]], conversion: Conversion, file: Path) -> None:
-    import numpy as np
-
-    arrays = list(images)
-    if not arrays:
-        raise ConversionFailed(f"{conversion.folder_name}: there are no images to calibrate with")
-    stack = np.concatenate(arrays).astype(np.float32, copy=False)
-    np.save(file, stack if conversion.options["io"] == "nchw" else stack.transpose(0, 2, 3, 1))
+    """Float32 in the file's layout, image after image and nothing else: their number costs no memory."""
+    with file.open("wb") as stream:
+        for image in images:
+            stream.write((image if conversion.options["io"] == "nchw" else image.transpose(0, 2, 3, 1)).tobytes())
+        if not stream.tell():
+            raise ConversionFailed(f"{conversion.folder_name}: there are no images to calibrate with")

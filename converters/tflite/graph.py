@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
@@ -86,6 +86,23 @@ class Graph:
         for operator in self.operators:
             operator.inputs = [new if tensor is old else tensor for tensor in operator.inputs]
         self.outputs = [new if tensor is old else tensor for tensor in self.outputs]
+
+    def copy(self) -> Graph:
+        """Another graph of the same tensors, whose operators can be changed."""
+        operators = [replace(each, inputs=[*each.inputs], outputs=[*each.outputs]) for each in self.operators]
+        return Graph(inputs=[*self.inputs], outputs=[*self.outputs], operators=operators)
+
+    def name_apart(self) -> None:
+        """Number the outputs of operators that have the name of an earlier one: `matmul`, `matmul_2`, ….
+
+        Two of the same kind at one place of the model have the same.
+        """
+        seen: Counter[str] = Counter()
+        for operator in self.operators:
+            for tensor in operator.outputs:
+                seen[tensor.name] += 1
+                if seen[tensor.name] > 1:
+                    tensor.name = f"{tensor.name}_{seen[tensor.name]}"
 
     def drop_unused(self) -> None:
         """Remove the operators that nothing needs."""

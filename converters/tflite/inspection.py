@@ -35,6 +35,13 @@ def inspect(path: Path) -> Inspection:
         raise BadArtifact(f"{path}: the TFLite file is damaged: its graph leads nowhere", "convert again") from error
 
 
+def macs(content: bytes) -> list[int]:
+    """Of a file of our own in memory: the MACs at batch 1 of each operator in `LAYERS`, in the order of a run."""
+    model = unpack(content)
+    images = images_in(*(_found_tensors(model, side=side, layouts={}) for side in ("inputs", "outputs")))
+    return [layer.macs for layer in _layers(model, images)]
+
+
 def histogram(path: Path) -> Counter[str]:
     """How often each operator stands in the file; raises `BadArtifact`."""
     return _counted(_model(path))
@@ -84,18 +91,18 @@ def _record(name: str, tensor: Any, *, layout: Any) -> TensorRecord:
     return TensorRecord(
         name=name,
         shape=shape,
-        dtype=_dtype(tensor),
+        dtype=dtype(tensor),
         layout=layout if len(shape) == 4 else "nchw",
         quantization=quantization,
     )
 
 
 def _layers(model: Any, images: int) -> Iterator[Layer]:
-    graph, kinds = model.subgraphs[0], _kinds(model)
-    behind = {op.outputs[0]: op.inputs[0] for op in graph.operators if kinds[op.opcodeIndex] == "DEQUANTIZE"}
+    graph, names = model.subgraphs[0], kinds(model)
+    behind = {op.outputs[0]: op.inputs[0] for op in graph.operators if names[op.opcodeIndex] == "DEQUANTIZE"}
     counted: set[int] = set()
     for operator in graph.operators:
-        kind = kinds[operator.opcodeIndex]
+        kind = names[operator.opcodeIndex]
         if kind not in LAYERS:
             continue
         # A weight that is stored small has a DEQUANTIZE between it and its layer.
@@ -106,9 +113,9 @@ def _layers(model: Any, images: int) -> Iterator[Layer]:
             name=_text((output if data is None else weight).name),
             kind=kind,
             weights=0 if data is None else math.prod(_shape(weight)),
-            weight_dtype="" if data is None else _dtype(weight),
+            weight_dtype="" if data is None else dtype(weight),
             weight_bytes=0 if data is None or weight.buffer in counted else len(data) + _scale_bytes(weight),
-            arithmetic=_dtype(output),
+            arithmetic=dtype(output),
             macs=_macs(kind, operator, graph.tensors) // images,
         )
         counted.add(weight.buffer)
@@ -130,11 +137,11 @@ def _scale_bytes(tensor: Any) -> int:
 
 
 def _counted(model: Any) -> Counter[str]:
-    kinds = _kinds(model)
-    return Counter(kinds[operator.opcodeIndex] for operator in model.subgraphs[0].operators)
+    names = kinds(model)
+    return Counter(names[operator.opcodeIndex] for operator in model.subgraphs[0].operators)
 
 
-def _kinds(model: Any) -> list[str]:
+def kinds(model: Any) -> list[str]:
     """The names of the file's operators; a custom one has its own, one newer than the schema its number."""
     names = _names("BuiltinOperator")
     codes = ((max(code.builtinCode, code.deprecatedBuiltinCode), code.customCode) for code in model.operatorCodes)
@@ -149,7 +156,8 @@ def _text(name: bytes | None) -> str:
     return (name or b"").decode(errors="replace")
 
 
-def _dtype(tensor: Any) -> str:
+def dtype(tensor: Any) -> str:
+    """Of a tensor of the file, in lower case."""
     return _names("TensorType").get(tensor.type, f"type {tensor.type}").lower()
 
 

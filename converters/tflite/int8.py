@@ -7,6 +7,7 @@ up. The scheme is that of Jacob et al., CVPR 2018.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final, Literal
 
 from .graph import Graph, Operator, Scales, Tensor
@@ -28,19 +29,29 @@ BIAS_MAX: Final = 2**30
 Edge = Literal["float", "int8", "uint8"]
 
 
-def quantize(graph: Graph, ranges: Ranges, *, edge: Edge) -> Graph:
-    """A new graph whose inputs and outputs are `edge`; the old one may not be used any more."""
-    return _Quantizer(graph, choose(graph, ranges), edge).run()
+def quantize(graph: Graph, ranges: Ranges, *, edge: Edge, kept: Collection[str] = ()) -> Graph:
+    """A new graph whose inputs and outputs are `edge`; the old one may not be used any more.
+
+    The operators whose first output is named in `kept` stay float, and so does what only moves their numbers.
+    """
+    scales = choose(graph, ranges)
+    return _Quantizer(graph, scales, edge, integer_operators(graph, scales, edge=edge, kept=kept)).run()
+
+
+def integer_operators(
+    graph: Graph, scales: dict[Tensor, Scales], *, edge: Edge, kept: Collection[str] = ()
+) -> set[int]:
+    """The `id` of each operator that `quantize` would compute in int8."""
+    integer = _integer_operators(graph, scales, kept) - _stream(graph)
+    return integer - _tail(graph) if edge == "float" else integer
 
 
 class _Quantizer:
-    def __init__(self, graph: Graph, scales: dict[Tensor, Scales], edge: Edge) -> None:
+    def __init__(self, graph: Graph, scales: dict[Tensor, Scales], edge: Edge, integer: set[int]) -> None:
         self.graph = graph
         self.edge = edge
         self.scales = scales
-        self.integer = _integer_operators(graph, scales)
-        self.integer -= _stream(graph)
-        self.integer -= _tail(graph) if edge == "float" else set()
+        self.integer = integer
         self.operators: list[Operator] = []
         self.as_int8: dict[Tensor, Tensor] = {}
         self.as_float: dict[Tensor, Tensor] = {}
@@ -204,8 +215,8 @@ def _constant(tensor: Tensor) -> Tensor:
     )
 
 
-def _integer_operators(graph: Graph, scales: dict[Tensor, Scales]) -> set[int]:
-    """The operators that compute in int8; those that only move numbers follow the one that they read."""
+def _integer_operators(graph: Graph, scales: dict[Tensor, Scales], kept: Collection[str]) -> set[int]:
+    """Those with an int8 kernel that are worth it; the ones that only move numbers follow the one that they read."""
     readers: dict[Tensor, list[Operator]] = {}
     for operator in graph.operators:
         for tensor in operator.inputs:
@@ -216,7 +227,8 @@ def _integer_operators(graph: Graph, scales: dict[Tensor, Scales]) -> set[int]:
     for operator in graph.operators:
         sources = [tensor for tensor in operator.inputs if tensor in scales]
         follows = operator.kind in MOVING and bool(sources) and made_by_float.issuperset(sources)
-        if operator.kind not in INTEGER_KINDS or operator.exact or follows or _only_for_softmax(operator, readers):
+        floating = operator.kind not in INTEGER_KINDS or operator.exact or operator.outputs[0].name in kept
+        if floating or follows or _only_for_softmax(operator, readers):
             made_by_float.update(operator.outputs)
         else:
             integer.add(id(operator))

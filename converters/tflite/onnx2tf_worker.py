@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ ANSI: Final = re.compile(r"\x1b\[\d+m")
 
 
 def work(job: dict[str, Any]) -> None:
-    """Write `model.tflite` into the job's folder from its `model.onnx`, and `calibration.npy` where there is one.
+    """Write `model.tflite` into the job's folder from its `model.onnx`, and `calibration.f32` where there is one.
 
     With a reduced precision `float.tflite` stands beside it, for the proof that onnx2tf did its part.
     """
@@ -175,8 +176,8 @@ def _to_tflite(saved_model: Path, job: dict[str, Any]) -> bytes:
             int16 = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
             converter.target_spec.supported_ops = [int16]
     if job["precision"] in ("int8", "w8a16"):
-        file = saved_model.parent / "calibration.npy"
-        converter.representative_dataset = _batches(file, job["batch"] or 1)
+        file = saved_model.parent / "calibration.f32"
+        converter.representative_dataset = _batches(file, job["shapes"][0], job["batch"] or 1)
     try:
         flatbuffer: bytes = converter.convert()
     except MemoryError:
@@ -186,13 +187,17 @@ def _to_tflite(saved_model: Path, job: dict[str, Any]) -> bytes:
     return flatbuffer
 
 
-def _batches(file: Path, batch: int) -> Callable[[], Iterator[dict[str, Any]]]:
+def _batches(file: Path, shape: Sequence[int], batch: int) -> Callable[[], Iterator[dict[str, Any]]]:
     """The images, `batch` at a time; the last are followed by the first where a batch would not be full."""
     import numpy as np
 
+    size = 4 * math.prod(shape)
+
     def batches() -> Iterator[dict[str, Any]]:
-        images = np.load(file)
-        for start in range(0, len(images), batch):
+        count = file.stat().st_size // size
+        for start in range(0, count, batch):
+            # Mapped anew for each batch, so that no more than one counts as this process's memory.
+            images = np.memmap(file, np.float32, mode="r", shape=(count, *shape))
             yield {"input_000": images.take(range(start, start + batch), axis=0, mode="wrap")}
 
     return batches

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .graph import Graph, Operator, Scales, Tensor
@@ -17,10 +18,15 @@ INT8_MAX: Final = 127
 TINIEST: Final = 1e-15
 
 
-def compress(graph: Graph, kind: Literal["fp16", "w8"]) -> Graph:
-    """Replace the layers' weights by small ones with a DEQUANTIZE behind them, in place; `fp16` their biases too."""
+def compress(graph: Graph, kind: Literal["fp16", "w8"], *, kept: Collection[str] = ()) -> Graph:
+    """Replace the layers' weights by small ones with a DEQUANTIZE behind them, in place; `fp16` their biases too.
+
+    Not in the layers whose output is named in `kept`.
+    """
     known: dict[Tensor, Operator] = {}
     for operator in graph.operators:
+        if operator.outputs[0].name in kept:
+            continue
         for place, tensor in _stored(operator, kind):
             if tensor not in known:
                 small = int8_weight(tensor, channel_axis(operator)) if kind == "w8" else _half(tensor)

@@ -12,6 +12,7 @@ from .graph import BATCH, Graph, Operator, Tensor
 if TYPE_CHECKING:
     pass
 
+DESCRIPTION: Final = b"evit-edge"
 # The table of options of each operator; None for those that have none.
 OPTIONS: Final[dict[str, str | None]] = {
     "ABS": "AbsOptions",
@@ -92,7 +93,7 @@ def write(graph: Graph, *, inputs: Sequence[str], outputs: Sequence[str]) -> byt
             tensor.name = name
     model = schema.ModelT()
     model.version = 3
-    model.description = b"evit-edge"
+    model.description = DESCRIPTION
     model.buffers = [schema.BufferT()]
     model.operatorCodes = []
     subgraph = schema.SubGraphT()

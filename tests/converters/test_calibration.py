@@ -1,14 +1,19 @@
 """Which images a quantizer gets to see: found, counted, told apart by content, and refused with their name."""
 
 import shutil
+import tempfile
+import tracemalloc
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from evit_edge.converters.calibration import choose
+from evit_edge.converters.calibration import Calibration, choose
 from evit_edge.models.errors import FileProblem, Unsupported
 from evit_edge.models.spec import ModelRequest, ModelSpec, find
 
@@ -16,9 +21,14 @@ COUNT = 5
 PIXELS = np.zeros((2, 8, 8, 3), np.uint8)
 
 
-@pytest.fixture(scope="module")
-def spec() -> ModelSpec:
+@cache
+def small() -> ModelSpec:
     return find(ModelRequest(name="efficientvit_m0", weights="random", img_size=64))
+
+
+@pytest.fixture
+def spec() -> ModelSpec:
+    return small()
 
 
 def picture(index: int, size: tuple[int, int] = (80, 100)) -> np.ndarray[Any, Any]:
@@ -40,9 +50,9 @@ def archive(tmp_path: Path) -> Path:
     return tmp_path / "pictures.npz"
 
 
-def test_a_folder_gives_its_pictures_in_the_order_of_their_names(folder: Path, spec: ModelSpec) -> None:
+def test_a_folder_gives_pictures_from_all_over_in_the_order_of_their_names(folder: Path, spec: ModelSpec) -> None:
     chosen = choose(folder, 3)
-    expected = [spec.preprocess.pixels(Image.fromarray(picture(index))) for index in range(3)]
+    expected = [spec.preprocess.pixels(Image.fromarray(picture(index))) for index in (0, 1, 3)]
     np.testing.assert_array_equal(np.stack(list(chosen.pixels(spec))), np.stack(expected))
     feeds = list(chosen.feeds(spec))
     assert [feed.shape for feed in feeds] == [(1, 3, 64, 64)] * 3
@@ -64,6 +74,56 @@ def test_a_folder_is_searched_to_the_bottom_and_what_is_no_picture_is_left_alone
 def test_an_archive_gives_its_images(archive: Path, folder: Path, spec: ModelSpec) -> None:
     for found, expected in zip(choose(archive, 4).pixels(spec), choose(folder, 4).pixels(spec), strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+def feeds(chosen: Calibration) -> list[bytes]:
+    return [feed.tobytes() for feed in chosen.feeds(small())]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 90), st.integers(1, 90), st.integers(0, 3)), min_size=1, max_size=12), st.data()
+)
+def test_an_iterable_is_the_same_as_its_images_in_a_folder_and_stays_so(
+    sizes: list[tuple[int, int, int]], data: st.DataObject
+) -> None:
+    images = [picture(seed, (height, width)) for height, width, seed in sizes]
+    count = data.draw(st.integers(1, len(images) + 1))
+    kinds = data.draw(st.lists(st.booleans(), min_size=len(images), max_size=len(images)))
+    chosen = choose(
+        (Image.fromarray(image) if kind else image for image, kind in zip(images, kinds, strict=True)), count
+    )
+    with tempfile.TemporaryDirectory() as name:
+        for index, image in enumerate(images[:count]):
+            Image.fromarray(image).save(Path(name, f"{index:03}.png"))
+        assert feeds(chosen) == feeds(choose(Path(name), count))
+    assert choose(iter(images), count) == chosen
+    assert feeds(chosen) == feeds(chosen)
+    used = [(image.shape, image.tobytes()) for image in images[:count]]
+    turned = choose(images[:count][::-1], count)
+    assert (turned.identity == chosen.identity) == (used == used[::-1])
+
+
+@pytest.mark.parametrize("source", ["folder", "archive"])
+def test_every_image_has_a_name(request: pytest.FixtureRequest, source: str) -> None:
+    names = choose(request.getfixturevalue(source), 3).names()
+    assert names == {"folder": ["0.png", "1.png", "3.png"], "archive": ["image 0", "image 1", "image 3"]}[source]
+
+
+@pytest.mark.parametrize("source", ["archive", "iterable"])
+def test_the_number_of_images_costs_no_memory(tmp_path: Path, spec: ModelSpec, source: str) -> None:
+    count = 150
+    images: Any = (picture(index) for index in range(count))
+    if source == "archive":
+        np.savez(tmp_path / "x.npz", images=np.stack(list(images)))
+        images = tmp_path / "x.npz"
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in choose(images, count).feeds(spec)) == count
+        # All of them are 3.6 MB, and as inputs 7.4 MB.
+        assert tracemalloc.get_traced_memory()[1] < 1.5e6
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("source", ["folder", "archive"])
@@ -200,6 +260,20 @@ def test_what_holds_no_images_is_refused_with_its_name_in_one_line(tmp_path: Pat
     assert caught.value.hint
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize(("faults", "says"), [([np.nan, -np.inf], " with 2 values that are NaN or infinite"), ([], "")])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_floats_are_refused_and_it_is_said_if_they_hold_nan(
+    tmp_path: Path, dtype: Any, faults: list[float], says: str
+) -> None:
+    # More than are read at a time, so that the last ones are in another part than the first.
+    images = np.zeros((1, 700, 701, 3), dtype)
+    images.flat[images.size - len(faults) :] = faults
+    array(images)(tmp_path / "x.npz")
+    with pytest.raises(FileProblem) as caught:
+        choose(tmp_path / "x.npz", 1)
+    assert f"images are {np.dtype(dtype)} (1, 700, 701, 3){says}, not uint8" in caught.value.message
 
 
 @pytest.mark.parametrize("content", [b"", b"a text, and not a picture", b"\x89PNG\r\n\x1a\n and then nothing"])

@@ -45,6 +45,16 @@ def test_an_answer_comes_back_whatever_the_child_prints() -> None:
     assert child.call(FAKES, {"do": "answer", "value": [1, "zwei", None]}, timeout_s=60) == [1, "zwei", None]
 
 
+def test_what_a_child_is_about_is_passed_on() -> None:
+    steps: list[str] = []
+    child.call(FAKES, {"do": "steps"}, timeout_s=60, on_step=steps.append)
+    assert list(dict.fromkeys(steps)) == ["first", "second"]
+
+
+def test_a_step_in_no_child_is_said_to_nobody() -> None:
+    child.say("something")
+
+
 def test_an_error_of_ours_crosses_with_its_kind_and_hint() -> None:
     with pytest.raises(ParityFailed) as caught:
         child.call(FAKES, {"do": "raise"}, timeout_s=60)

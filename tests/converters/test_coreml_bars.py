@@ -17,6 +17,7 @@ from evit_edge.converters.conversion import CONVERTERS, plan
 from evit_edge.converters.coreml.executor import Executor
 from evit_edge.converters.coreml.inspection import inspect
 from evit_edge.converters.coreml.program import load
+from evit_edge.converters.inspection import is_met
 from evit_edge.models.spec import ModelRequest, ModelSpec, find
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -60,12 +61,15 @@ def logits(tmp_path_factory: pytest.TempPathFactory) -> Logits:
 
     @cache
     def answered(precision: str, ios: str = "auto") -> Array:
-        own = {"calibrate": IMAGES["calibration"]} if precision == "int8" else {}
+        own = {"calibrate": IMAGES["calibration"]} if precision in ("int8", "mixed") else {}
         # Many at a time are several times as fast.
         conversion = plan(spec(), "coreml", precision=precision, batch=None, options={"ios": ios}, **own)  # type: ignore[arg-type]
         path = tmp_path_factory.mktemp(precision) / "model.mlpackage"
-        assert CONVERTERS.load("coreml").convert(spec().build(), conversion, path) == []
-        assert inspect(path).precision == precision
+        notes = CONVERTERS.load("coreml").convert(spec().build(), conversion, path)
+        assert not any("float32" in note for note in notes)
+        found = inspect(path)
+        assert is_met(precision, found.precision)
+        assert precision != "mixed" or found.int8_share >= 0.9
         executor = Executor(load(path))
         parts = np.array_split(validation()[0], COUNT // BATCH)
         answers = [executor.run({"image": part})["logits"].numpy() for part in parts]
@@ -109,13 +113,14 @@ def test_int8_is_as_good_as_float32(logits: Logits) -> None:
 @pytest.mark.parametrize(
     ("precision", "ios", "agreeing", "cosine"),
     [
+        ("mixed", "auto", 0.985, 0.95),
         ("w8", "auto", 0.985, 0.99),
         ("pal8", "auto", 0.985, 0.99),
         ("pal6", "auto", 0.97, 0.95),
         ("pal4", "iOS18", 0.90, 0.8),
     ],
 )
-def test_small_weights_change_little(logits: Logits, precision: str, ios: str, agreeing: float, cosine: float) -> None:
+def test_fewer_bits_change_little(logits: Logits, precision: str, ios: str, agreeing: float, cosine: float) -> None:
     found = logits(precision, ios)
     assert agreement(found, original()) >= agreeing
     assert cosines(found, original()).min() >= cosine

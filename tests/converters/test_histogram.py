@@ -119,3 +119,11 @@ def test_what_is_no_number_is_not_forgotten(method: str, wrong: float, at: int) 
 @pytest.mark.parametrize("method", NAMES)
 def test_zeros_have_no_width(method: str) -> None:
     assert filled(method, np.zeros(5, np.float32)).bounds == (0, 0)
+
+
+def test_entropy_does_not_cut_off_values_that_all_lie_far_from_zero() -> None:
+    histogram = Histogram("entropy")
+    histogram.add(np.random.default_rng(0).normal(0.7, 0.02, 10_000).astype(np.float32))
+    low, high = histogram.bounds
+    assert low <= 0
+    assert high >= 0.7

@@ -58,6 +58,8 @@ PRODUCT = layer("", "float32", weights=0, macs=10_000)
             [layer("int8", "int8", weights=94), layer("float32", "int8", weights=6)],
             "weights 94.0% int8 + 6.0% float32, arithmetic 100.0% int8",
         ),
+        ([layer("int8", "int8", macs=60), layer("float32", "float32", macs=40)], "mixed"),
+        ([layer("uint8", "uint8", macs=50), layer("float16", "float16", macs=50)], "mixed"),
         # Products of two activations do not count, whatever they are computed in.
         ([layer("int8", "int8"), PRODUCT], "int8"),
         # Without shapes the weights stand for the arithmetic.

@@ -80,7 +80,7 @@ def conversion(module: nn.Module, precision: Any = "fp32", **options: str) -> Co
         sample_pixels=lambda count: pixels[:count],
         calibration_pixels=lambda count: pixels[:count],
     )
-    given = {"via": "auto", "io": "nhwc", "input": "float", **options}
+    given = {**CONVERTER.options, **options}
     return Conversion(spec=spec, target="tflite", precision=precision, options=given)
 
 

@@ -234,7 +234,7 @@ def test_what_float16_cannot_hold_stays_in_float32_and_is_told(tmp_path: Path, g
     # As a factor, 60,000 is a float16 and what it gives is none; 100,000 is none itself.
     large = spec(build=lambda: tiny.Network(gain))
     path = tmp_path / "model.mlpackage"
-    (note,) = CONVERTER.convert(large.build(), planned(precision, of=large), path)
+    *_, note = CONVERTER.convert(large.build(), planned(precision, of=large), path)
     named = description(path).metadata.userDefined["evit-edge.float32"].split()
     # What makes the large values, and what reads them.
     assert len(named) == 2

@@ -9,6 +9,7 @@ import pytest
 from evit_edge.converters.artifact import Artifact
 from evit_edge.converters.conversion import CONVERTERS, Conversion, plan
 from evit_edge.converters.convert import convert
+from evit_edge.converters.onnx import host as hosts
 from evit_edge.converters.onnx.host import measured_host
 from evit_edge.device_bench.session import execute
 from evit_edge.models.errors import Unsupported
@@ -53,7 +54,8 @@ def test_int8_is_int8_inside_and_float32_outside(demo: Artifact, tmp_path: Path)
     )
     assert small.manifest.precision_found == "int8"
     assert small.size_bytes < 0.32 * demo.size_bytes
-    assert [note for note in small.manifest.notes if measured_host() in note]
+    assert f"integers that suit {measured_host()}, which this machine was measured to be" in small.manifest.notes
+    assert small.manifest.options["host"] == measured_host()
     session = onnxruntime.InferenceSession(small.payload, providers=["CPUExecutionProvider"])
     ends = [(tensor.name, tensor.type) for tensor in (*session.get_inputs(), *session.get_outputs())]
     assert ends == [("image", "tensor(float)"), ("logits", "tensor(float)")]
@@ -61,6 +63,49 @@ def test_int8_is_int8_inside_and_float32_outside(demo: Artifact, tmp_path: Path)
     assert json.loads(metadata["labels"]) == list("0123456789")
     assert json.loads(metadata["preprocess"])["size"] == 224
     assert str(Path.home()).encode() not in small.payload.read_bytes()
+
+
+def test_w8_is_a_quarter_of_the_bytes_and_float_arithmetic(demo: Artifact, tmp_path: Path) -> None:
+    small = convert(conversion(precision="w8"), tmp_path, execute=execute, engine="onnxruntime")
+    assert small.folder.name == demo.folder.name.replace("fp32", "w8")
+    assert small.manifest.precision_found == "w8"
+    assert small.manifest.notes == ()
+    assert small.manifest.options["host"] == "auto"
+    assert small.size_bytes < 0.3 * demo.size_bytes
+    assert small.manifest.parity is not None
+    assert all(row.cosine >= 0.999 for row in small.manifest.parity.rows)
+    assert not [node for node in onnx.load(small.payload).graph.node if node.op_type == "QuantizeLinear"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("batch", "opset"), [(None, 18), (3, 18), (1, 23)])
+def test_w8_takes_any_batch_and_opset(tmp_path: Path, batch: int | None, opset: int) -> None:
+    asked = conversion(precision="w8", batch=batch, options={"opset": opset})
+    artifact = convert(asked, tmp_path, execute=execute, engine="onnxruntime")
+    assert artifact.manifest.precision_found == "w8"
+    assert artifact.manifest.inputs[0].shape == (batch, 3, 224, 224)
+
+
+def test_int8_for_this_cpu_is_not_taken_for_int8_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {}
+    for name in hosts.HOSTS:
+        monkeypatch.setattr(hosts, "measured_host", lambda name=name: name)
+        found[name] = conversion(precision="int8")
+        assert found[name].options["host"] == found[name].arguments["host"] == name
+        assert found[name].folder_name == "efficientvit_m0-demo-224px-onnx-int8"
+    assert len({each.key for each in found.values()}) == len(hosts.HOSTS)
+    asked = conversion(precision="int8", options={"host": "arm64"})
+    assert asked.key == found["arm64"].key
+    assert asked.folder_name == "efficientvit_m0-demo-224px-onnx-int8-host-arm64"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "w8"])
+def test_nothing_is_measured_where_there_are_no_integers(monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+    def never() -> str:
+        raise AssertionError("nobody asked for integers")
+
+    monkeypatch.setattr(hosts, "measured_host", never)
+    assert conversion(precision=precision).options["host"] == "auto"
 
 
 def test_int8_needs_an_opset_that_onnx_runtime_has_kernels_for() -> None:

@@ -148,7 +148,8 @@ def test_a_fault_that_costs_less_than_the_precision_may(
     row = judged(damaged(package(name), fault, tmp_path), name)
     # If this fails the gate has become better: move the fault to those that are caught.
     assert row.passed
-    assert row.relative_l2 != judged(package(name), name).relative_l2
+    # Not always on the worst of the images, which the other figures are of.
+    assert row != judged(package(name), name)
 
 
 def test_grey_pictures_do_not_show_which_colour_is_which(package: Callable[[str], Path], tmp_path: Path) -> None:

@@ -81,9 +81,10 @@ def planned(
 
 
 def written(conversion: Conversion, folder: Path) -> Path:
-    """The package of a conversion that has nothing to remark."""
+    """The package of a conversion that has nothing to remark, but for what became of the biases at int8."""
     path = folder / "model.mlpackage"
-    assert CONVERTERS.load("coreml").convert(conversion.spec.build(), conversion, path) == []
+    notes = CONVERTERS.load("coreml").convert(conversion.spec.build(), conversion, path)
+    assert [note for note in notes if not note.startswith("bias correction: ")] == []
     return path
 
 

@@ -11,6 +11,12 @@ from evit_edge.converters import child
 from evit_edge.models.errors import ParityFailed
 
 
+def _say_steps() -> None:
+    for step in ("first", "second"):
+        child.say(step)
+        time.sleep(1)
+
+
 def work(job: dict[str, Any]) -> Any:
     print("some noise on stdout")
     match job["do"]:
@@ -26,6 +32,8 @@ def work(job: dict[str, Any]) -> Any:
             raise ParityFailed("off by one", "look again")
         case "bug":
             raise ZeroDivisionError("a bug")
+        case "steps":
+            _say_steps()
         case "hang":
             grandchild = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
             Path(job["pids"]).write_text(f"{os.getpid()} {grandchild.pid}")

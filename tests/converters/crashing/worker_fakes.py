@@ -31,5 +31,23 @@ def forgets_to_compress(job: dict[str, Any]) -> Any:
     return worker.work(job)
 
 
+def writes_a_wrong_scale(job: dict[str, Any]) -> Any:
+    from dataclasses import replace
+
+    from evit_edge.converters.tflite import int8
+
+    quantize = int8.quantize
+
+    def quantized(*arguments: Any, **options: Any) -> Any:
+        graph = quantize(*arguments, **options)
+        tensor = next(each for each in graph.tensors() if each.name == "stages.2.1.pw2/conv_2d" and each.scales)
+        assert tensor.scales is not None
+        tensor.scales = replace(tensor.scales, scale=tensor.scales.scale * 16)
+        return graph
+
+    int8.quantize = quantized
+    return worker.work(job)
+
+
 if __name__ == "__main__":
     child.serve(globals()[os.environ["WORKER_FAKE"]])

@@ -91,7 +91,7 @@ INT8, INT16, FLOAT16 = TensorType.INT8, TensorType.INT16, TensorType.FLOAT16
         (typed(stem=INT8, head=INT8, map=INT8), "int8"),
         (typed(stem=INT8, head=INT8, map=INT16), "w8a16"),
         (typed(stem=INT8, head=INT8, logits=INT8), "w8"),
-        (typed(stem=INT8, map=INT8), "weights 50.0% int8 + 50.0% float32, arithmetic 98.0% int8 + 2.0% float32"),
+        (typed(stem=INT8, map=INT8), "mixed"),
         (typed(map=INT8, logits=INT8), "weights 100.0% float32, arithmetic 100.0% int8"),
     ],
 )
