@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 from zipfile import ZipFile
@@ -41,16 +42,15 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="evit-edge-") as folder:
         images = Path(folder, "noise.npz")
         save_noise(images, max(counts))
-        for target in targets:
-            for method in methods:
-                for count in counts:
-                    on_step(f"{target} int8, {method}, {count} images")
-                    row = {"target": target, "method": method, "count": count}
-                    try:
-                        row |= child.call(f"{__package__}.memory", {**row, "images": str(images)}, timeout_s=TIMEOUT_S)
-                    except EdgeError as error:
-                        row["missing"] = error.message
-                    rows.append(row)
+        for target, method, count in product(targets, methods, counts):
+            on_step(f"{target} int8, {method}, {count} images")
+            row: dict[str, Any] = {"target": target, "method": method, "count": count}
+            try:
+                row |= child.call(f"{__package__}.memory", {**row, "images": str(images)}, timeout_s=TIMEOUT_S)
+                on_step(f"{row['peak_bytes'] / 2**20:.0f} MiB")
+            except EdgeError as error:
+                row["missing"] = error.message
+            rows.append(row)
     return rows
 
 

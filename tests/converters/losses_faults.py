@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from torch import nn
 
 from evit_edge.converters import proof
+from evit_edge.converters.adjustment import Adjusted
 from evit_edge.converters.conversion import CONVERTERS, Conversion, plan
 from evit_edge.converters.loss_meter import measure
 from evit_edge.converters.losses import Losses
@@ -93,3 +95,8 @@ def in_coreml(path: Path, folder: Path, *, pair: int | None = None, weights: int
         package.change(package.operations("constexpr_affine_dequantize")[weights], "scale", edit)
     package.save()
     return package.path
+
+
+def unadjusted(module: nn.Module, model: nn.Module, conversion: Conversion) -> Adjusted:
+    """In the place of `adjustment.adjust`: nothing is done."""
+    return Adjusted(module=module, reference=model, notes=())

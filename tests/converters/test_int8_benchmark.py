@@ -202,7 +202,7 @@ def test_a_run_prints_files_words_and_bars_and_a_second_one_keeps_the_files(tmp_
     assert all(
         0.3 < trial["medians_ns"]["again"] / trial["medians_ns"]["fp32"] < 3 for trial in record["trials"]["onnx"]
     )
-    assert re.search(r"^ours int8 .* \d\.\d{3} \(\d\.\d{3}…\d\.\d{3}\)", done.stdout, re.MULTILINE)
+    assert re.search(r"^ ours int8 .* \d\.\d{3} \(\d\.\d{3}…\d\.\d{3}\)", done.stdout, re.MULTILINE)
     assert re.search(r"^efficientvit_m0, random: onnx int8 (is|takes) ", done.stdout, re.MULTILINE)
     assert re.search(r"onnx int8: size / fp32 +≤ 0\.32 ", done.stdout)
     again = subprocess.run([*command, "--processes", "0"], capture_output=True, text=True, timeout=500, check=True)

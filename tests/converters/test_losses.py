@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from evit_edge.converters import equalisation, losses, mixed
+from evit_edge.converters import adjustment, losses, mixed
 from evit_edge.converters.conversion import CONVERTERS
 from evit_edge.converters.loss_meter import measure
 from evit_edge.converters.losses import Factor, Grid, Loss, Operator, Run, Values, sqnr_db, worst
@@ -153,7 +153,7 @@ def test_what_stayed_float_in_a_mixed_file_is_float_in_the_report(
         return Choice(kept=(kept,), int8_share=0.6, plain_db=30, db=31, changed=0, alone_db={name: 30})
 
     monkeypatch.setattr(mixed, "choose", choose)
-    monkeypatch.setattr(equalisation, "equalised", lambda module, feeds: (module, "equalisation: left out"))
+    monkeypatch.setattr(adjustment, "adjust", faults.unadjusted)
     path = faults.written(target, tmp_path, "mixed", {"min-int8-macs": 0.5})
     report, before = faults.measured(target, path, "mixed"), faults.measured(target, files[target])
     assert not [loss.remark for loss in report.operators if loss.suspicious]

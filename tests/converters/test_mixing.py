@@ -13,7 +13,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
-from evit_edge.converters import equalisation, mixed
+from evit_edge.converters import adjustment, mixed
 from evit_edge.converters.conversion import CONVERTERS, Conversion, plan
 from evit_edge.converters.inspection import is_met
 from evit_edge.converters.mixed import Mixable, decibels, noise
@@ -25,6 +25,7 @@ from evit_edge.models.errors import PrecisionNotMet, Unsupported
 from evit_edge.models.spec import ModelSpec
 
 from .coreml import tiny
+from .losses_faults import unadjusted
 
 TARGETS = ("onnx", "tflite")
 IMAGES = 32
@@ -120,8 +121,8 @@ def test_the_file_holds_what_was_chosen_and_answers_so(
         return seen[0][1]
 
     monkeypatch.setattr(mixed, "choose", spying)
-    # It takes so much of this network's noise away that nothing is left to choose.
-    monkeypatch.setattr(equalisation, "equalised", lambda module, feeds: (module, "equalisation: left out"))
+    # That takes so much of this network's noise away that nothing is left to choose.
+    monkeypatch.setattr(adjustment, "adjust", unadjusted)
     path, notes = written(planned(target, options={"min-int8-macs": 0.6}), tmp_path)
     ((_, choice),) = seen
     assert choice.kept
