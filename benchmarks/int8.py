@@ -110,8 +110,11 @@ def judged(
         rows.append(row)
     own = measure.compared(original, original, labels)
     about = {"model": spec.name, "weights": spec.weights_name, "size": spec.preprocess.size, "count": images.count}
-    classes = {"classes_seen": len(np.unique(original.argmax(axis=1)))}
-    return {"original": {**own, **about, **classes}, "files": rows, "trials": {}}
+    seen = {
+        "classes_seen": len(np.unique(original.argmax(axis=1))),
+        "constant_db": measure.constant_db(original),
+    }
+    return {"original": {**own, **about, **seen}, "files": rows, "trials": {}}
 
 
 def time_all(

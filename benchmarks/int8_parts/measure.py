@@ -63,6 +63,14 @@ def compared(found: NDArray[Any], original: NDArray[Any], labels: NDArray[Any] |
     return known
 
 
+def constant_db(original: NDArray[Any]) -> float:
+    """SQNR of an answer that is the same for every image, the mean of all: how little a network can be worth."""
+    import numpy as np
+
+    wanted = original.astype(np.float64)
+    return sqnr_db(float((wanted**2).sum()), float(((wanted - wanted.mean(axis=0)) ** 2).sum()))
+
+
 def described(path: Path) -> dict[str, Any]:
     """Its size, the precision that it holds and the share of its MACs in int8, None where these cannot be read."""
     try:

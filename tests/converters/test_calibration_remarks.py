@@ -123,6 +123,7 @@ def test_a_picture_that_cannot_be_read_is_named_as_ever(tmp_path: Path) -> None:
         said(folder)
 
 
+@pytest.mark.slow
 def test_an_artifact_keeps_them_and_is_made_nevertheless(tmp_path: Path) -> None:
     model = find(ModelRequest(name="efficientvit_m0", weights="demo"))
     digits = list(model.calibration_pixels(6))

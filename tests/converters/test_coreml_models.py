@@ -80,6 +80,7 @@ def test_the_artifact_is_proven_and_says_what_it_is(demo_coreml: Artifact) -> No
     assert min(row.cosine for row in manifest.parity.rows if row.inputs != "large") >= 0.9995
 
 
+@pytest.mark.slow
 def test_an_image_file_is_judged_on_what_it_can_be_given(demo_classifier: Artifact) -> None:
     manifest = demo_classifier.manifest
     assert demo_classifier.folder.name.endswith("coreml-fp16-input-image-output-classifier")

@@ -83,6 +83,11 @@ def test_words_say_whether_int8_is_slower_here(parts: Any) -> None:
     assert "as far as can be told" in said(parts, 0.9, 0.9, 1.0, 1.0, 1.1, 1.1)
 
 
+def test_what_one_answer_for_all_images_would_score_is_known(parts: Any) -> None:
+    assert parts.measure.constant_db(np.array([[3.0, 1.0], [3.0, -1.0]])) == pytest.approx(10.0)
+    assert parts.measure.constant_db(np.ones((4, 3))) == np.inf
+
+
 def test_bars_that_are_missed_are_said_to_be_missed(parts: Any) -> None:
     def row(precision: str, size_bytes: int, **known: float) -> dict[str, Any]:
         entry = {"target": "onnx", "name": precision, "recipe": "ours", "precision": precision}

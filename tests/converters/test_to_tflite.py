@@ -114,7 +114,7 @@ def test_a_free_batch_with_channels_first_takes_any_number_of_images(tmp_path: P
     np.testing.assert_allclose(three, together[:3], rtol=1e-3, atol=1e-4 * np.abs(together).max())
 
 
-@pytest.mark.parametrize(("dtype", "lowest"), [("int8", -128), ("uint8", 0)])
+@pytest.mark.parametrize(("dtype", "lowest"), [("int8", -128), pytest.param("uint8", 0, marks=pytest.mark.slow)])
 def test_integers_at_the_edges_stand_for_the_models_own_numbers(
     tmp_path: Path, demo_int8: Artifact, dtype: str, lowest: int
 ) -> None:

@@ -151,6 +151,7 @@ def test_parity_is_checked_again_from_disk(evit_edge: Run, demo: Artifact) -> No
     assert verdict["engine"] == "onnxruntime"
 
 
+@pytest.mark.slow
 def test_an_artifact_agrees_with_itself_and_not_with_another_model(
     evit_edge: Run, demo: Artifact, tmp_path: Path
 ) -> None:

@@ -243,6 +243,7 @@ def test_without_coremltools_there_is_a_hint_and_everything_else_works(
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "darwin", reason="Core ML is there")
 def test_speed_is_measured_on_a_mac_alone(evit_edge: Run, demo_coreml: Artifact, tmp_path: Path) -> None:
     for options, code, says in (
@@ -259,6 +260,7 @@ def processes_below(folder: Path) -> list[str]:
     return found.stdout.split()
 
 
+@pytest.mark.slow
 def test_an_interruption_ends_with_130_and_leaves_nothing(tmp_path: Path) -> None:
     out, scratch = tmp_path / "out", tmp_path / "scratch"
     scratch.mkdir()

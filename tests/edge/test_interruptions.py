@@ -84,7 +84,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(evit_edge: Run, small_disk: 
 
 
 # The golden values take 1.2 MB and the model 2.8; to be described, it is written a second time.
-@pytest.mark.parametrize("small_disk", ["2m", "5m"], indirect=True)
+@pytest.mark.parametrize("small_disk", ["2m", pytest.param("5m", marks=pytest.mark.slow)], indirect=True)
 def test_a_disk_that_fills_up_while_a_quantized_file_is_written_is_one_line_and_leaves_nothing(
     evit_edge: Run, small_disk: Path
 ) -> None:

@@ -196,7 +196,7 @@ def test_m0_exports_to_at_most_420_nodes(tmp_path: Path) -> None:
     assert _relative_l2(logits, model(images).detach()) <= 1e-5
 
 
-@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("batch", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_a_free_batch_stays_free_in_the_exported_graph(batch: int) -> None:
     model, graph = _export(None)
     images = _images(batch)

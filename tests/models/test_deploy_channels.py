@@ -87,6 +87,7 @@ def test_the_traced_graph_has_convolutions_for_linear_layers_and_moves_little() 
     assert sum(kinds[move] for move in moves) == 77
 
 
+@pytest.mark.slow
 def test_a_free_batch_stays_free_in_an_exported_program_of_at_most_five_axes() -> None:
     model, images = _model(img_size=256), _images(3, 256)
     shapes = ({0: torch.export.Dim("batch", min=1, max=64)},)

@@ -191,6 +191,7 @@ onnx2tf.convert(
 """
 
 
+@pytest.mark.slow
 def test_onnx2tf_calibrating_by_itself_writes_a_wrong_float_file_which_the_gate_refuses(
     tmp_path: Path, out: Path
 ) -> None:
