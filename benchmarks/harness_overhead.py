@@ -22,6 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 from evit_edge.device_bench.protocol import Effort, block_size, sample, warm_up
 from evit_edge.device_bench.run_onnxruntime import OnnxRuntimeSession
 from evit_edge.device_bench.session import Feeds
+from evit_edge.device_bench.trial import meter
 
 Loop = Callable[[int], object]
 
@@ -72,12 +73,15 @@ def timed(session: OnnxRuntimeSession, feeds: Feeds, *, block: int) -> Loop:
         effort = Effort(
             name="overhead",
             processes=1,
+            most_processes=1,
+            half_width=1.0,
+            cap_s=1.0,
             budget_ns=0,
             min_samples=calls // block,
             cap_ns=10**12,
             warm_up_cap_ns=0,
         )
-        sample(session.run, feeds, block=block, effort=effort, clock=time.perf_counter_ns)
+        sample(session.run, feeds, block=block, effort=effort, meter=meter())
 
     return loop
 

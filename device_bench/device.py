@@ -16,7 +16,11 @@ class DeviceInfo(BaseModel):
     """What a machine is and how busy it was; null is what it does not tell. Its host name is not kept.
 
     `memory_bytes` is physical memory; `frequency_mhz` and `governor` are the first core's; `load_average` is
-    over 1, 5 and 15 minutes; `versions` are those of the packages that are installed there.
+    over 1, 5 and 15 minutes; `versions` are those of the packages that are installed there. `caches_bytes` are the
+    largest of any core, by `L1d`, `L2`, `L3`; `smt` says that cores run two threads at present, `boost` that they
+    may exceed their nominal clock; `governors` are those of all logical CPUs, each named once;
+    `isolated_cpus` are kept from other work; `cpu_features` are the kernel's names of the instructions that inference
+    engines choose their kernels by.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -33,6 +37,14 @@ class DeviceInfo(BaseModel):
     virtualised: bool | None
     load_average: tuple[float, float, float] | None
     versions: dict[str, str]
+    physical_cores: int | None = None
+    smt: bool | None = None
+    caches_bytes: dict[str, int] | None = None
+    max_frequency_mhz: float | None = None
+    boost: bool | None = None
+    governors: tuple[str, ...] | None = None
+    isolated_cpus: tuple[int, ...] | None = None
+    cpu_features: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,10 +15,12 @@ from ..converters.conversion import CONVERTERS
 from ..models.download import cache_folder
 from ..models.errors import MissingDependency
 from ..models.plugins import PluginKind
-from .device import connect
+from . import conditions, resolution
+from .device import DeviceInfo, connect
 from .session import RUNTIMES, Bound
 
 FREE_ENOUGH: Final = 2 * 2**30
+THROTTLED_NOW: Final = 0xF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,9 @@ def examine() -> list[Finding]:
 def _machine() -> Iterator[Finding]:
     info = connect("local").info()
     yield Finding(subject="python", state="ok", detail=f"{platform.python_version()}, {platform.platform()}")
-    yield Finding(subject="cpu", state="ok", detail=f"{info.cpu}, {info.logical_cpus} logical CPUs")
+    instructions = ", ".join(info.cpu_features or ()) or "instructions unknown"
+    yield Finding(subject="cpu", state="ok", detail=f"{info.cpu}, {info.logical_cpus} logical CPUs; {instructions}")
+    yield _clock(info)
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else info.logical_cpus
     busy = os.getloadavg()[0] > 0.5 * cpus
     yield Finding(
@@ -48,6 +52,32 @@ def _machine() -> Iterator[Finding]:
         detail=f"load average {os.getloadavg()[0]:.2f} on {cpus} usable CPUs",
         advice="other programs are running: latency figures will be wide" if busy else "",
     )
+    yield _resolution(info)
+
+
+def _clock(info: DeviceInfo) -> Finding:
+    if (conditions.throttled() or 0) & THROTTLED_NOW:
+        advice = "cool the board, and give it a stronger power supply"
+        return Finding(subject="clock", state="warning", detail="throttled at this moment", advice=advice)
+    if info.governors is None:
+        return Finding(subject="clock", state="ok", detail="unknown: this system does not tell, as most VMs do not")
+    detail = f"governor {', '.join(info.governors)}"
+    if info.max_frequency_mhz:
+        detail += f", at most {info.max_frequency_mhz:.0f} MHz"
+    if info.governors == ("performance",):
+        return Finding(subject="clock", state="ok", detail=detail)
+    advice = "the clock follows the load; it is steadier after: sudo cpupower frequency-set --governor performance"
+    return Finding(subject="clock", state="warning", detail=detail, advice=advice)
+
+
+def _resolution(info: DeviceInfo) -> Finding:
+    floor = resolution.noise_floor(info)
+    if floor is None:
+        days, advice = resolution.KEPT.days, "evit-edge doctor --measure"
+        return Finding(
+            subject="noise floor", state="missing", detail=f"not measured in the last {days} days", advice=advice
+        )
+    return Finding(subject="noise floor", state="ok", detail=f"a change under {floor:.1%} means nothing here")
 
 
 def _arithmetic() -> Iterator[Finding]:

@@ -12,8 +12,8 @@ from ..models.errors import EdgeError, FileProblem, Unsupported
 from . import accuracy, plan, ranking
 from .accuracy import Paired, Share
 from .plan import Cell
-from .result import Failure
-from .session import RUNTIMES, default_runtime
+from .record import Failure
+from .session import RUNTIMES, default_runtime, original_runtime
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +53,7 @@ def cells(artifacts: Sequence[Artifact], *, runtimes: Sequence[str] | None, orig
         found = [
             cell for each in artifacts for cell in plan.cells([each], runtimes=[default_runtime(each.manifest.target)])
         ]
-    wanted = originals if original else [name for name in originals if name in (runtimes or ())]
+    wanted = [original_runtime()] if original else [name for name in originals if name in (runtimes or ())]
     first = plan.cells(artifacts, runtimes=wanted) if wanted else []
     return first + [cell for cell in found if not cell.original]
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from ..converters import child
 from ..models.errors import DeviceFailed
 from .device import Device
-from .result import Failure
+from .record import Failure
 
 MODULE: Final = "evit_edge.device_bench.trial"
 
@@ -27,7 +27,7 @@ class _Opened(_Record):
 
 
 class TimeJob(_Opened):
-    """Time the artifact; the answer is a `result.Timing`. `effort` is a name of `protocol.EFFORTS`."""
+    """Time the artifact; the answer is a `record.Timing`. `effort` is a name of `protocol.EFFORTS`."""
 
     mode: Literal["time"] = "time"
     batch: int = Field(ge=1)
@@ -36,9 +36,34 @@ class TimeJob(_Opened):
 
 
 class MemoryJob(_Opened):
-    """Look how much memory the artifact takes; the answer is a `result.Memory`."""
+    """Look how much memory the artifact takes; the answer is a `record.Memory`."""
 
     mode: Literal["memory"] = "memory"
+    batch: int = Field(ge=1)
+    seed: int
+
+
+class EnergyJob(_Opened):
+    """Count the joules of an inference; the answer is a `record.Energy`."""
+
+    mode: Literal["energy"] = "energy"
+    batch: int = Field(ge=1)
+    seed: int
+
+
+class SustainedJob(_Opened):
+    """Run without a pause for `duration_s` seconds; the answer is a `record.Sustained`."""
+
+    mode: Literal["sustained"] = "sustained"
+    batch: int = Field(ge=1)
+    seed: int
+    duration_s: float = Field(gt=0)
+
+
+class ProfileJob(_Opened):
+    """Look at the time of every operator; the answer is a `record.Profile`."""
+
+    mode: Literal["profile"] = "profile"
     batch: int = Field(ge=1)
     seed: int
 
@@ -51,8 +76,9 @@ class OutputsJob(_Opened):
     outputs: str
 
 
-Job = Annotated[TimeJob | MemoryJob | OutputsJob, Field(discriminator="mode")]
-JOB: Final[TypeAdapter[TimeJob | MemoryJob | OutputsJob]] = TypeAdapter(Job)
+Measuring = TimeJob | MemoryJob | EnergyJob | SustainedJob | ProfileJob
+Job = Annotated[Measuring | OutputsJob, Field(discriminator="mode")]
+JOB: Final[TypeAdapter[Measuring | OutputsJob]] = TypeAdapter(Job)
 
 Answer = TypeVar("Answer", bound=BaseModel)
 
@@ -68,7 +94,7 @@ class Reply(_Record, Generic[Answer]):
     failure: Failure | None = None
 
 
-def ask(device: Device, job: TimeJob | MemoryJob | OutputsJob, *, answer: type[Answer], timeout_s: float) -> Answer:
+def ask(device: Device, job: Measuring | OutputsJob, *, answer: type[Answer], timeout_s: float) -> Answer:
     """Run `job` in a fresh process on `device`; raises the error that it met there, or `DeviceFailed`."""
     with tempfile.TemporaryDirectory(prefix="evit-edge-") as scratch:
         question, reply = Path(scratch, "job.json"), Path(scratch, "reply.json")

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import product
-from typing import Final
+from typing import Any, Final
 
 from ..converters.artifact import Artifact
 from ..models.errors import EdgeError, UnknownName, Unsupported
-from .device import Device, DeviceInfo
-from .job import MemoryJob, TimeJob, ask
-from .protocol import EFFORTS, Effort, rounds
-from .result import Failure, Memory, Parity, Result, Timing, Trial
+from .device import Device
+from .job import EnergyJob, MemoryJob, SustainedJob, TimeJob, ask
+from .journal import Entry, Header, Journal
+from .protocol import EFFORTS, Effort
+from .record import Energy, Failure, Memory, Record, Sustained, Timing
+from .result import Parity, Result, Trial
+from .schedule import Pass, Turn, least_turns, next_turn
 from .session import RUNTIMES, Runtime, default_runtime
 
 TRIAL_TIMEOUT_S: Final = 600.0
@@ -32,20 +38,52 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All that is measured in turns on one device, at an effort of `protocol.EFFORTS`.
+
+    `seed` gives the order of the rounds, and noise where it is fed; `command` is what was typed. After the timed turns
+    each cell's memory is looked at, its joules with `energy`, and with `sustained_s` its latency under so many seconds
+    of load.
+    """
+
+    cells: Sequence[Cell]
+    effort: str
+    seed: int
+    command: Sequence[str]
+    energy: bool = False
+    sustained_s: float | None = None
+
+    @property
+    def passes(self) -> list[Pass]:
+        """What each cell does after the timed turns."""
+        wanted: list[tuple[Pass, bool]] = [
+            ("memory", True),
+            ("energy", self.energy),
+            ("sustained", self.sustained_s is not None),
+        ]
+        return [kind for kind, is_wanted in wanted if is_wanted]
+
+    @property
+    def digest(self) -> str:
+        """Of what is measured and how, in hexadecimal: the same for the same plan, wherever the artifacts lie."""
+        cells = [(cell.artifact.digest, cell.runtime, cell.threads, cell.batch) for cell in self.cells]
+        known = [cells, self.effort, self.seed, self.energy, self.sustained_s]
+        return hashlib.sha256(json.dumps(known).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """The process that is about to start: `done` of `total` are behind it."""
+    """The process that is about to start for `cell`; `done` are behind it."""
 
     done: int
-    total: int
     cell: Cell
+    turn: Turn
 
-
-@dataclass(slots=True, kw_only=True)
-class _Log:
-    cell: Cell
-    trials: list[Trial] = field(default_factory=list)
-    memory: Memory | None = None
-    failure: Failure | None = None
+    @property
+    def label(self) -> str:
+        """For people."""
+        what = f"round {self.turn.round + 1}" if self.turn.kind == "time" else self.turn.kind
+        return f"{self.cell.artifact.manifest.model.name} in {self.cell.runtime}, {what}"
 
 
 def cells(
@@ -71,40 +109,45 @@ def cells(
     return list(found.values())
 
 
-def processes(cells: Sequence[Cell], *, effort: str) -> int:
-    """How many processes `run` starts if none fails; raises `UnknownName` for an effort."""
-    return len(cells) * (_effort(effort).processes + 1)
+def least_processes(plan: Plan) -> int:
+    """How many processes `run` starts if none fails and no round is added; raises `UnknownName` for an effort."""
+    return least_turns(len(plan.cells), effort=_effort(plan.effort), passes=plan.passes)
+
+
+def begun(plan: Plan, device: Device) -> Header:
+    """What a journal of `plan` on `device` begins with."""
+    return Header(
+        plan_sha256=plan.digest,
+        session=uuid.uuid4().hex,
+        started=datetime.now(UTC),
+        device=device.info(),
+    )
 
 
 def run(
-    cells: Sequence[Cell],
+    plan: Plan,
     device: Device,
     *,
-    effort: str,
-    seed: int,
-    command: Sequence[str],
+    journal: Journal | None = None,
     on_step: Callable[[Step], None] = lambda step: None,
     timeout_s: float = TRIAL_TIMEOUT_S,
 ) -> list[Result]:
-    """Measure all cells in turns, each trial a fresh process, then their memory; results in the order of `cells`.
+    """Measure all cells in turns, each a fresh process, and go on where `journal` ends; results in the order of cells.
 
-    A cell that fails has its reason in its result, and takes no further turn. `timeout_s` bounds one process.
-    Raises `UnknownName` for an effort; an interruption ends the process that runs, and is passed on.
+    A cell that fails has its reason in its result, and takes no further turn. `timeout_s` bounds one process, beyond
+    the time that it was asked to run. Raises `UnknownName` for an effort; an interruption ends the process that runs,
+    and is passed on.
     """
-    info, started, session = device.info(), datetime.now(UTC), uuid.uuid4().hex
-    logs = [_Log(cell=cell) for cell in cells]
-    turns = list(_turns(logs, _effort(effort), seed=seed))
-    for done, (log, turn) in enumerate(turns):
-        if log.failure:
-            continue
-        on_step(Step(done=done, total=len(turns), cell=log.cell))
-        try:
-            _take(log, turn, device, effort=effort, seed=seed, timeout_s=timeout_s)
-        except EdgeError as error:
-            log.failure = Failure.of(error)
-    return [
-        _result(log, info, session=session, started=started, effort=effort, seed=seed, command=command) for log in logs
-    ]
+    effort = _effort(plan.effort)
+    kept = journal or Journal(begun(plan, device))
+    taken = [entry.taken for entry in kept.entries]
+    count = len(plan.cells)
+    while turn := next_turn(taken, cells=count, effort=effort, seed=plan.seed, passes=plan.passes):
+        on_step(Step(done=len(taken), cell=plan.cells[turn.cell], turn=turn))
+        entry = _take(turn, plan, device, timeout_s=timeout_s)
+        kept.add(entry)
+        taken.append(entry.taken)
+    return [_result(index, plan, kept) for index in range(len(plan.cells))]
 
 
 def _effort(name: str) -> Effort:
@@ -126,63 +169,76 @@ def _runtimes_for(artifact: Artifact, wanted: Sequence[str] | None) -> list[str]
     return opening
 
 
-def _turns(logs: Sequence[_Log], effort: Effort, *, seed: int) -> Iterator[tuple[_Log, tuple[int, int] | None]]:
-    """Whose turn it is: (round, order in the round) of a timed trial, or None for the memory pass."""
-    for number, turn in enumerate(rounds(len(logs), count=effort.processes, seed=seed)):
-        yield from ((logs[index], (number, order)) for order, index in enumerate(turn))
-    yield from ((log, None) for log in logs)
-
-
-def _take(log: _Log, turn: tuple[int, int] | None, device: Device, *, effort: str, seed: int, timeout_s: float) -> None:
-    cell = log.cell
-    folder = device.push(cell.artifact.folder)
-    if turn is None:
-        weigh = MemoryJob(artifact=folder, runtime=cell.runtime, threads=cell.threads, batch=cell.batch, seed=seed)
-        log.memory = ask(device, weigh, answer=Memory, timeout_s=timeout_s)
-        return
-    time = TimeJob(
-        artifact=folder,
-        runtime=cell.runtime,
-        threads=cell.threads,
-        batch=cell.batch,
-        seed=seed,
-        effort=effort,
+def _take(turn: Turn, plan: Plan, device: Device, *, timeout_s: float) -> Entry:
+    start = time.monotonic()
+    found: dict[str, Record] = {}
+    try:
+        found = _asked(turn, plan, device, timeout_s=timeout_s)
+    except EdgeError as error:
+        found = {"failure": Failure.of(error)}
+    return Entry(
+        cell=turn.cell,
+        kind=turn.kind,
+        round=turn.round,
+        order=turn.order,
+        seconds=round(time.monotonic() - start, 3),
+        **found,  # type: ignore[arg-type]
     )
-    timing = ask(device, time, answer=Timing, timeout_s=timeout_s)
-    log.trials.append(Trial(round=turn[0], order=turn[1], timing=timing))
 
 
-def _result(
-    log: _Log,
-    info: DeviceInfo,
-    *,
-    session: str,
-    started: datetime,
-    effort: str,
-    seed: int,
-    command: Sequence[str],
-) -> Result:
-    cell, artifact, manifest = log.cell, log.cell.artifact, log.cell.artifact.manifest
-    own_file = not cell.original
+def _asked(turn: Turn, plan: Plan, device: Device, *, timeout_s: float) -> dict[str, Record]:
+    cell = plan.cells[turn.cell]
+    known: dict[str, Any] = {
+        "artifact": device.push(cell.artifact.folder),
+        "runtime": cell.runtime,
+        "threads": cell.threads,
+        "batch": cell.batch,
+        "seed": plan.seed,
+    }
+    match turn.kind:
+        case "time":
+            job = TimeJob(**known, effort=plan.effort)
+            return {"timing": ask(device, job, answer=Timing, timeout_s=timeout_s)}
+        case "memory":
+            return {"memory": ask(device, MemoryJob(**known), answer=Memory, timeout_s=timeout_s)}
+        case "energy":
+            return {"energy": ask(device, EnergyJob(**known), answer=Energy, timeout_s=timeout_s)}
+        case "sustained":
+            lasting = plan.sustained_s or 0.0
+            load = SustainedJob(**known, duration_s=lasting)
+            return {"sustained": ask(device, load, answer=Sustained, timeout_s=timeout_s + lasting)}
+
+
+def _result(index: int, plan: Plan, journal: Journal) -> Result:
+    cell = plan.cells[index]
+    entries = [entry for entry in journal.entries if entry.cell == index]
+    manifest, own_file = cell.artifact.manifest, not cell.original
     return Result(
-        session=session,
-        started=started,
-        command=tuple(command),
-        seed=seed,
-        effort=effort,
-        device=info,
+        session=journal.header.session,
+        started=journal.header.started,
+        command=tuple(plan.command),
+        seed=plan.seed,
+        effort=plan.effort,
+        device=journal.header.device,
         model=manifest.model.name,
         weights=manifest.model.weights,
         model_digest=manifest.model.digest,
         target=manifest.target if own_file else None,
         precision=manifest.precision if own_file else "fp32",
-        artifact_digest=artifact.digest if own_file else None,
-        size_bytes=artifact.size_bytes if own_file else None,
+        artifact_digest=cell.artifact.digest if own_file else None,
+        artifact_path=str(cell.artifact.folder) if own_file else None,
+        size_bytes=cell.artifact.size_bytes if own_file else None,
         parity=Parity.of(manifest.parity) if own_file and manifest.parity else None,
         runtime=cell.runtime,
         threads=cell.threads,
         batch=cell.batch,
-        trials=tuple(log.trials),
-        memory=log.memory,
-        failure=log.failure,
+        trials=tuple(
+            Trial(round=entry.round, order=entry.order, seconds=entry.seconds, timing=entry.timing)
+            for entry in entries
+            if entry.timing
+        ),
+        memory=next((entry.memory for entry in entries if entry.memory), None),
+        energy=next((entry.energy for entry in entries if entry.energy), None),
+        sustained=next((entry.sustained for entry in entries if entry.sustained), None),
+        failure=next((entry.failure for entry in entries if entry.failure), None),
     )

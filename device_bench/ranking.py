@@ -15,11 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..converters import child, labelled, tensors
 from ..models.errors import DeviceFailed, FileProblem
+from .feeding import fed, fixed_batch, prepared, run_in_chunks
 from .job import OutputsJob
 from .plan import Cell
-from .result import Sha256
+from .record import Sha256
 from .session import RUNTIMES
-from .trial import fed, fixed_batch, prepared, run_in_chunks
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,93 +6,30 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, Field, ValidationError
 
 from ..converters.artifact import ParityRecord, Precision
 from ..converters.golden import IMAGES
-from ..models.errors import EdgeError, FileProblem, error_named
+from ..models.errors import FileProblem
 from .device import DeviceInfo
+from .record import Count, Energy, Failure, Memory, Record, Sha256, Sustained, Timing
 
-SCHEMA: Final = 1
-
-Nanoseconds = Annotated[int, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+SCHEMA: Final = 2
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+class Trial(Record):
+    """One fresh process: the round it belongs to, and its place in that round, both from 0.
 
-
-class Failure(_Record):
-    """An `EdgeError`, on disk."""
-
-    kind: str
-    message: str
-    hint: str = ""
-
-    @classmethod
-    def of(cls, error: EdgeError) -> Failure:
-        """The record of `error`."""
-        return cls(kind=type(error).__name__, message=error.message, hint=error.hint)
-
-    def error(self) -> EdgeError:
-        """The error again."""
-        return error_named(self.kind)(self.message, self.hint)
-
-
-class Placement(_Record):
-    """What `delegate` (null: none was wanted) runs of the file's nodes, in how many partitions: each costs a hand-over.
-
-    Only nodes of the main graph count; a partition is a run of nodes that the delegate does in one go.
+    `seconds` is what all of it took, its start and its imports too.
     """
-
-    delegate: str | None
-    nodes_taken: Annotated[int, Field(ge=0)]
-    nodes: Annotated[int, Field(ge=0)]
-    partitions: Annotated[int, Field(ge=0)]
-
-
-class Timing(_Record):
-    """What one fresh process timed, in nanoseconds of a monotonic clock.
-
-    `load_ns` opens the artifact, with the engine already imported; `first_ns` is the first inference;
-    `warm_up_ns` are single inferences; each of `samples_ns` is a block of `block` inferences. `inputs` says what
-    was fed: `images` of the artifact, or `noise` (standard normal, from the session's seed). `placement` is null
-    where the engine has no delegates, or does not tell.
-    """
-
-    inputs: Literal["images", "noise"]
-    load_ns: Nanoseconds
-    first_ns: Nanoseconds
-    warm_up_ns: tuple[Nanoseconds, ...]
-    warm_up_converged: bool
-    block: Count
-    samples_ns: Annotated[tuple[Nanoseconds, ...], Field(min_length=1)]
-    placement: Placement | None = None
-
-
-class Trial(_Record):
-    """One fresh process: the round it belongs to, and its place in that round, both from 0."""
 
     round: Annotated[int, Field(ge=0)]
     order: Annotated[int, Field(ge=0)]
+    seconds: Annotated[float, Field(ge=0)] | None = None
     timing: Timing
 
 
-class Memory(_Record):
-    """Peak resident memory of a process of its own, in bytes: before the artifact was opened, and at the end."""
-
-    before_bytes: Annotated[int, Field(ge=0)]
-    peak_bytes: Annotated[int, Field(ge=0)]
-
-    @property
-    def added_bytes(self) -> int:
-        """What opening and running the artifact added to the peak."""
-        return self.peak_bytes - self.before_bytes
-
-
-class Parity(_Record):
+class Parity(Record):
     """The gate's verdict on this file: the worst cosine of inputs that count, the top-1 agreement (0…1) on images."""
 
     engine: str
@@ -111,15 +48,16 @@ class Parity(_Record):
         )
 
 
-class Result(_Record):
+class Result(Record):
     """One cell of a comparison, one line of `results.jsonl`.
 
-    `target` and what belongs to the file (`artifact_digest`, `size_bytes`, `parity`) are null for the original
-    model. `effort` is a name of `protocol.EFFORTS`; `seed` gave the order of the rounds; `command` is what was
-    typed. A cell that failed keeps the trials it had.
+    `target` and what belongs to the file (`artifact_digest`, `artifact_path`, `size_bytes`, `parity`) are null for the
+    original model, and for an artifact that could not be made. `effort` is a name of `protocol.EFFORTS`; `seed` gave
+    the order of the rounds; `command` is what was typed. Cells of one `session` took turns, and only they can be
+    compared. A cell that failed keeps the trials it had. Schema 1 had no energy, no sustained load and less of a trial.
     """
 
-    schema_: Literal[1] = Field(default=SCHEMA, alias="schema")
+    schema_: Literal[1, 2] = Field(default=SCHEMA, alias="schema")
     session: str
     started: AwareDatetime
     command: tuple[str, ...]
@@ -132,6 +70,7 @@ class Result(_Record):
     target: str | None
     precision: Precision
     artifact_digest: Sha256 | None
+    artifact_path: str | None = None
     size_bytes: Annotated[int, Field(ge=0)] | None
     parity: Parity | None
     runtime: str
@@ -139,6 +78,8 @@ class Result(_Record):
     batch: Count
     trials: tuple[Trial, ...]
     memory: Memory | None
+    energy: Energy | None = None
+    sustained: Sustained | None = None
     failure: Failure | None
 
     @property

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ..converters.artifact import Artifact
     from ..converters.coreml.trace import Step
-    from .result import Placement
+    from .record import OperatorTime, Placement
 
 Feeds = Mapping[str, "NDArray[Any]"]
 
@@ -47,6 +47,14 @@ class Tracing(Protocol):
 
     def trace(self, artifact: Artifact, feeds: Feeds) -> Sequence[Step]:
         """Every float result of the program, in its order, on samples of the model's own inputs (n, …)."""
+
+
+@runtime_checkable
+class Profiling(Protocol):
+    """A runtime that can tell how long each operator takes."""
+
+    def profile(self, artifact: Artifact, feeds: Feeds, *, threads: int, runs: int) -> Sequence[OperatorTime]:
+        """Every operator in the order of a run; its time is the median over `runs`, after some that do not count."""
 
 
 @runtime_checkable
@@ -92,6 +100,12 @@ def default_runtime(target: str, *, timed: bool = False) -> str:
         if opening[name].timed or not timed:
             return name
     raise Unsupported(f"no runtime here opens {target} artifacts", f"runtimes: {', '.join(RUNTIMES.names())}")
+
+
+def original_runtime() -> str:
+    """The first runtime, by name, that runs the model that an artifact was made from, on every machine."""
+    runtimes: dict[str, Runtime] = {name: RUNTIMES.load(name) for name in RUNTIMES.names()}
+    return next(name for name, each in runtimes.items() if each.original and not isinstance(each, Bound))
 
 
 def called(name: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-from .result import Placement
+from .record import Placement
 
 DELEGATE: Final = "DELEGATE"
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..converters.artifact import Artifact
-    from .result import Placement
+    from .record import Placement
     from .session import Feeds
 
 XNNPACK: Final = "XNNPACK"

@@ -12,6 +12,7 @@ import typer
 from ..models.errors import EdgeError
 from . import (
     cmd_bench,
+    cmd_compare,
     cmd_convert,
     cmd_doctor,
     cmd_eval,
@@ -19,8 +20,10 @@ from . import (
     cmd_models,
     cmd_parity,
     cmd_predict,
+    cmd_profile,
     cmd_quant_report,
     cmd_report,
+    cmd_run,
 )
 
 INTERRUPTED: Final = 130
@@ -41,7 +44,10 @@ app.command("inspect")(cmd_inspect.inspect)
 app.command("eval")(cmd_eval.evaluate)
 app.command("quant-report")(cmd_quant_report.quant_report)
 app.command("bench")(cmd_bench.bench)
+app.command("run")(cmd_run.run)
+app.command("compare")(cmd_compare.compare)
 app.command("report")(cmd_report.report)
+app.command("profile")(cmd_profile.profile)
 app.command("predict")(cmd_predict.predict)
 app.command("doctor")(cmd_doctor.doctor)
 

@@ -57,7 +57,7 @@ def quant_report(
 
 
 def _write_page(losses: Losses, artifact: Path, file: Path) -> None:
-    from ..device_bench import loss_page
+    from ..device_bench.report import loss_page
 
     summary = [*losses.notes, _summary(losses)]
     loss_page.write(losses, title=artifact.resolve().name, summary=summary, file=file)
@@ -76,7 +76,7 @@ def _print(losses: Losses, artifact: Path) -> None:
 
 def _summary(losses: Losses) -> str:
     """The whole model in a line."""
-    from ..device_bench.loss_page import decibels
+    from ..device_bench.report.loss_page import decibels
 
     parts = [f"{losses.images} images", f"{len(losses.operators)} results of operators"]
     if losses.left_out:
@@ -89,7 +89,7 @@ def _summary(losses: Losses) -> str:
 
 
 def _cells(loss: Loss) -> list[str]:
-    from ..device_bench.loss_page import decibels, span
+    from ..device_bench.report.loss_page import decibels, span
 
     weight = loss.weight
     remark = "; ".join(part for part in ("suspicious" if loss.suspicious else "", loss.remark) if part)

@@ -9,6 +9,17 @@ from typing import Annotated
 import typer
 
 
+def counts(text: str, option: str) -> list[int]:
+    """`1,2,4` as numbers, each once."""
+    try:
+        found = [int(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or min(found) < 1:
+        raise typer.BadParameter(f"{text!r} is not a list of numbers such as 1,2,4", param_hint=option)
+    return list(dict.fromkeys(found))
+
+
 def _share(text: str) -> float:
     """`90%` or `0.9` as 0.9."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%?)\s*", text)
@@ -21,6 +32,22 @@ Artifacts = Annotated[list[Path], typer.Argument(metavar="ARTIFACT…", help="Fo
 Json = Annotated[bool, typer.Option("--json", help="Pure JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="On failure, also what the failing tool printed.")]
+Effort = Annotated[
+    str,
+    typer.Option(
+        help="quick, default or rigorous: at least 3, 10 or 30 processes a row, and more (up to 6, 40 or 120) until "
+        "the interval is within 5, 2 or 1 %."
+    ),
+]
+Threads = Annotated[str, typer.Option(help="Thread counts, as 1,2,4.")]
+Batches = Annotated[str, typer.Option(help="Batch sizes, as 1,16.")]
+Device = Annotated[str, typer.Option(help="Where to measure: local.")]
+Results = Annotated[Path, typer.Option("--out", help="Raw results are added to this file, a line a row.")]
+RESULTS = Path("results.jsonl")
+FailAbove = Annotated[
+    float | None,
+    typer.Option(parser=_share, metavar="SHARE", help="Exit with 8 if it is slower by more, such as 5%, twice over."),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything that is drawn at random.")]
 Precision = Annotated[
     str | None,

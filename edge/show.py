@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import TimeElapsedColumn as Elapsed
 from rich.table import Table
 
@@ -76,13 +84,14 @@ def steps(quiet: bool) -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def counting(quiet: bool, total: int) -> Iterator[Callable[[str], None]]:
-    """A bar on stderr that advances by one at each call, naming what comes next."""
-    parts = (BarColumn(), MofNCompleteColumn(), Elapsed(), TextColumn("{task.description}"))
+    """A bar on stderr that advances by one at each call, naming what comes next; it grows if there is more to do."""
+    parts = (BarColumn(), MofNCompleteColumn(), Elapsed(), TimeRemainingColumn(), TextColumn("{task.description}"))
     with _progress(*parts, quiet=quiet) as progress:
         task = progress.add_task("", total=total)
 
         def advance(what: str) -> None:
-            progress.update(task, description=escape(what), advance=1)
+            more = max(progress.tasks[0].completed + 1, progress.tasks[0].total or 0)
+            progress.update(task, description=escape(what), advance=1, total=more)
 
         yield advance
 

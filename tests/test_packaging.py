@@ -23,6 +23,7 @@ def test_the_wheel_holds_every_module_and_the_demo_weights(tmp_path: Path) -> No
     modules = {f"evit_edge/{file.relative_to(ROOT)}" for room in ROOMS for file in (ROOT / room).rglob("*.py")}
     assert modules <= held
     assert {"evit_edge/py.typed", "evit_edge/models/efficientvit_m0_digits.safetensors"} <= held
+    assert "evit_edge/device_bench/report/page.html" in held
     entry_points = next(name for name in held if name.endswith("entry_points.txt"))
     assert b"evit-edge = evit_edge.edge.cli:main" in zipfile.ZipFile(wheel).read(entry_points)
 

@@ -28,7 +28,8 @@ from evit_edge.converters.artifact import (
     write_manifest,
 )
 from evit_edge.device_bench.device import DeviceInfo
-from evit_edge.device_bench.result import Memory, Parity, Result, Timing, Trial
+from evit_edge.device_bench.record import Memory, Timing
+from evit_edge.device_bench.result import Parity, Result, Trial
 
 SIZE = 8
 CLASSES = 10

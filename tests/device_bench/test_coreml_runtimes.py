@@ -22,7 +22,7 @@ from evit_edge.device_bench import coreml_session
 from evit_edge.device_bench.coreml_session import CoremlSession
 from evit_edge.device_bench.device import connect
 from evit_edge.device_bench.job import MemoryJob, TimeJob, ask
-from evit_edge.device_bench.result import Memory, Timing
+from evit_edge.device_bench.record import Memory, Timing
 from evit_edge.device_bench.session import RUNTIMES, Runtime, Tracing, called, default_runtime, execute
 from evit_edge.device_bench.standalone import opened
 from evit_edge.models.errors import BadArtifact, MissingDependency, Unsupported
@@ -91,7 +91,7 @@ def test_one_checks_everywhere_and_the_others_are_timed_on_a_mac() -> None:
     assert default_runtime("coreml") == REFERENCE
     assert default_runtime("coreml", timed=True) == "coreml"
     opening = [name for name in RUNTIMES.names() if RUNTIMES.load(name).opens("coreml")]
-    assert opening == sorted([*UNITS, REFERENCE, "torch"])
+    assert opening == sorted([*UNITS, REFERENCE, "torch", "torch_compiled"])
     assert called(REFERENCE) == LABEL == "reference executor, not Apple hardware"
     assert [RUNTIMES.load(name).timed for name in (*UNITS, REFERENCE)] == [True] * 4 + [False]
     assert not [name for name in (*UNITS, REFERENCE) if RUNTIMES.load(name).opens("onnx")]

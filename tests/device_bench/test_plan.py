@@ -3,16 +3,20 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from evit_edge.converters.artifact import Artifact
-from evit_edge.device_bench import plan, table
+from evit_edge.device_bench import plan
 from evit_edge.device_bench.device import Device, DeviceInfo, Finished, connect
 from evit_edge.device_bench.job import MemoryJob, TimeJob, ask
+from evit_edge.device_bench.journal import Journal
 from evit_edge.device_bench.plan import Step
-from evit_edge.device_bench.result import Failure, Memory, Result, Timing, append, read
+from evit_edge.device_bench.record import Failure, Memory, Timing
+from evit_edge.device_bench.report import summary
+from evit_edge.device_bench.result import Result, append, read
 from evit_edge.models.errors import DeviceFailed, UnknownName, Unsupported
 
 from .conftest import MakeArtifact, MakeResult, interrupted_when, make_trial, processes_naming
@@ -59,9 +63,14 @@ def info(make_result: MakeResult) -> DeviceInfo:
     return found.device
 
 
-def run(cells: Sequence[plan.Cell], device: Device, **changes: object) -> list[Result]:
-    known: dict[str, object] = {"effort": "quick", "seed": 3, "command": ["evit-edge", "bench"]}
-    return plan.run(cells, device, **known | changes)  # type: ignore[arg-type]
+def planned(cells: Sequence[plan.Cell], **changes: Any) -> plan.Plan:
+    known: dict[str, Any] = {"effort": "quick", "seed": 3, "command": ["evit-edge", "bench"]}
+    return plan.Plan(cells=cells, **known | changes)
+
+
+def run(cells: Sequence[plan.Cell], device: Device, **changes: Any) -> list[Result]:
+    running = {name: changes.pop(name) for name in ("on_step", "timeout_s", "journal") if name in changes}
+    return plan.run(planned(cells, **changes), device, **running)
 
 
 def test_every_combination_is_a_cell(make_artifact: MakeArtifact) -> None:
@@ -126,12 +135,37 @@ def test_a_cell_that_fails_keeps_its_trials_and_the_others_go_on(make_artifact: 
     assert sum(job[1] == "b" for job in device.jobs) == 2
 
 
+def test_a_run_goes_on_where_its_journal_ends(make_artifact: MakeArtifact, info: DeviceInfo) -> None:
+    cells = plan.cells([make_artifact("a"), make_artifact("b")])
+    whole = Journal(plan.begun(planned(cells), FakeDevice(info)))
+    wanted = run(cells, FakeDevice(info), journal=whole)
+    for count in (0, 5, 13, 14):
+        device = FakeDevice(info)
+        begun = Journal(whole.header, entries=whole.entries[:count])
+        found = run(cells, device, journal=begun)
+        assert len(device.jobs) == 14 - count
+        assert [each.model_copy(update={"seconds": 0}) for each in begun.entries] == [
+            each.model_copy(update={"seconds": 0}) for each in whole.entries
+        ]
+        assert [result.session for result in found] == [result.session for result in wanted]
+
+
+def test_a_plan_is_the_same_one_by_what_is_measured(make_artifact: MakeArtifact) -> None:
+    cells = plan.cells([make_artifact("a"), make_artifact("b", batch=1)])
+    first = planned(cells)
+    assert first.digest == planned(cells, command=["other"]).digest
+    others = [planned(cells[:1]), planned(cells, seed=4), planned(cells, effort="default"), planned(cells, energy=True)]
+    assert len({first.digest, *(other.digest for other in others)}) == 5
+
+
 def test_progress_names_what_comes_next(make_artifact: MakeArtifact, info: DeviceInfo) -> None:
     cells = plan.cells([make_artifact("a"), make_artifact("b")])
     steps: list[Step] = []
     run(cells, FakeDevice(info), on_step=steps.append)
     assert [step.done for step in steps] == list(range(14))
-    assert {step.total for step in steps} == {14} == {plan.processes(cells, effort="quick")}
+    assert plan.least_processes(planned(cells)) == 8
+    assert steps[0].label == "linear in onnxruntime, round 1"
+    assert steps[-1].label == "linear in onnxruntime, memory"
 
 
 def test_an_effort_that_does_not_exist_is_answered_with_the_nearest(
@@ -165,7 +199,7 @@ def test_a_real_run_has_every_figure_and_a_row_for_what_failed(make_artifact: Ma
         assert len(timing.warm_up_ns) >= 3
     assert whole.artifact_digest == good.digest
     assert whole.command == ("evit-edge", "bench")
-    (row, *_) = table.rows([whole])
+    (row, *_) = summary.rows([whole])
     assert row.latency_low_ms is not None
     assert row.latency_high_ms is not None
     assert 0 < row.latency_low_ms <= row.latency_high_ms < 1

@@ -7,23 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from evit_edge.converters.artifact import Precision
-from evit_edge.device_bench.device import DeviceInfo
+from evit_edge.device_bench.record import Failure
 from evit_edge.device_bench.result import (
-    Failure,
-    Memory,
-    Parity,
-    Placement,
     Result,
-    Timing,
-    Trial,
     append,
     read,
     require_writable,
@@ -31,70 +25,8 @@ from evit_edge.device_bench.result import (
 )
 from evit_edge.models.errors import BadArtifact, FileProblem
 
-from .conftest import MakeResult
-
-counts = st.integers(min_value=1, max_value=10**6)
-nanoseconds = st.integers(min_value=0, max_value=10**15)
-finite = st.floats(allow_nan=False, allow_infinity=False)
-digests = st.text("0123456789abcdef", min_size=64, max_size=64)
-moments = st.datetimes(timezones=st.just(UTC))
-
-timings = st.builds(
-    Timing,
-    inputs=st.sampled_from(["images", "noise"]),
-    load_ns=nanoseconds,
-    first_ns=nanoseconds,
-    warm_up_ns=st.lists(nanoseconds, max_size=5).map(tuple),
-    warm_up_converged=st.booleans(),
-    block=counts,
-    samples_ns=st.lists(nanoseconds, min_size=1, max_size=5).map(tuple),
-    placement=st.none()
-    | st.builds(
-        Placement,
-        delegate=st.none() | st.text(),
-        nodes_taken=nanoseconds,
-        nodes=nanoseconds,
-        partitions=nanoseconds,
-    ),
-)
-devices = st.builds(
-    DeviceInfo,
-    device=st.text(),
-    cpu=st.text(),
-    logical_cpus=counts,
-    memory_bytes=nanoseconds,
-    os=st.text(),
-    kernel=st.text(),
-    python=st.text(),
-    governor=st.none() | st.text(),
-    frequency_mhz=st.none() | finite,
-    virtualised=st.none() | st.booleans(),
-    load_average=st.none() | st.tuples(finite, finite, finite),
-    versions=st.dictionaries(st.text(), st.text(), max_size=3),
-)
-results = st.builds(
-    Result,
-    session=st.text(),
-    started=moments,
-    command=st.lists(st.text(), max_size=3).map(tuple),
-    seed=st.integers(min_value=-(2**63), max_value=2**63),
-    effort=st.text(),
-    device=devices,
-    model=st.text(),
-    weights=st.text(),
-    model_digest=digests,
-    target=st.none() | st.text(),
-    precision=st.sampled_from(get_args(Precision)),
-    artifact_digest=st.none() | digests,
-    size_bytes=st.none() | nanoseconds,
-    parity=st.none() | st.builds(Parity, engine=st.text(), passed=st.booleans(), cosine=finite, top1=finite),
-    runtime=st.text(),
-    threads=counts,
-    batch=counts,
-    trials=st.lists(st.builds(Trial, round=nanoseconds, order=nanoseconds, timing=timings), max_size=3).map(tuple),
-    memory=st.none() | st.builds(Memory, before_bytes=nanoseconds, peak_bytes=nanoseconds),
-    failure=st.none() | st.builds(Failure, kind=st.text(), message=st.text(), hint=st.text()),
-)
+from .conftest import MakeResult, make_trial
+from .made_results import results
 
 
 @given(st.lists(results, min_size=1, max_size=3))
@@ -142,7 +74,7 @@ def damaged(line: str, **changes: Any) -> str:
         (lambda line: "", "Invalid JSON"),
         (lambda line: "\udcff\udcfe", "line 2 is not a result"),
         (lambda line: '{"benchmark": "other", "mean": 1.0}', "Field required"),
-        (lambda line: damaged(line, schema=2), "schema"),
+        (lambda line: damaged(line, schema=3), "schema"),
         (lambda line: damaged(line, colour="red"), "colour"),
         (lambda line: damaged(line, threads=0), "threads"),
         (lambda line: damaged(line, memory={"before_bytes": 1, "peak_bytes": float("nan")}), "memory.peak_bytes"),
@@ -244,6 +176,13 @@ def test_a_disk_that_fills_up_leaves_the_earlier_lines_whole(tmp_path: Path, mak
         assert path.read_bytes() == whole
 
 
+def test_a_figure_that_not_all_samples_have_is_refused() -> None:
+    with pytest.raises(ValidationError, match="a figure of each sample"):
+        make_trial(cpu_ns=(1, 2))
+    with pytest.raises(ValidationError, match="a figure of each sample"):
+        make_trial(switches=(1, 2, 3, 4))
+
+
 def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(FileProblem, match="evit-edge bench"):
         read(tmp_path / "results.jsonl")
@@ -266,11 +205,15 @@ def test_dates_keep_their_instant(tmp_path: Path, make_result: MakeResult) -> No
     assert read(tmp_path / "results.jsonl")[0].started == started
 
 
-def test_a_line_from_before_placements_were_recorded_is_read(tmp_path: Path, make_result: MakeResult) -> None:
+def test_a_line_of_the_first_schema_is_read(tmp_path: Path, make_result: MakeResult) -> None:
     path = tmp_path / "results.jsonl"
-    line = make_result().model_dump(mode="json", by_alias=True)
+    line = make_result().model_dump(mode="json", by_alias=True) | {"schema": 1}
     for trial in line["trials"]:
-        del trial["timing"]["placement"]
+        del trial["seconds"]
+        for name in ("placement", "cpu_ns", "switches", "before", "after", "cores", "input_dtypes", "inputs_sha256"):
+            del trial["timing"][name]
+    for name in ("energy", "sustained", "artifact_path"):
+        del line[name]
     path.write_text(json.dumps(line) + "\n")
-    assert read(path) == [make_result()]
+    assert read(path) == [make_result(schema=1)]
     jsonschema.validate(line, schema())

@@ -129,7 +129,7 @@ def test_a_target_without_a_runtime_is_named() -> None:
 
 def test_the_original_model_is_nobodys_default() -> None:
     originals = [name for name in RUNTIMES.names() if RUNTIMES.load(name).original]
-    assert originals == ["torch"]
+    assert originals == ["torch", "torch_compiled"]
     assert RUNTIMES.load("torch").opens("onnx")
     assert default_runtime("onnx") == "onnxruntime"
 

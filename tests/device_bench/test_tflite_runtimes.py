@@ -11,7 +11,7 @@ from evit_edge.converters.artifact import Quantization, TensorRecord
 from evit_edge.device_bench import doctor
 from evit_edge.device_bench.device import connect
 from evit_edge.device_bench.job import TimeJob, ask
-from evit_edge.device_bench.result import Placement, Timing
+from evit_edge.device_bench.record import Placement, Timing
 from evit_edge.device_bench.session import Delegating, Session, default_runtime, execute
 from evit_edge.models.errors import BadArtifact, EdgeError
 

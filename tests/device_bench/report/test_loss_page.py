@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from evit_edge.converters.losses import Bars, Loss, Losses, OutputLoss, Picture, WeightLoss
-from evit_edge.device_bench import loss_chart, loss_page
+from evit_edge.device_bench.report import drawing, loss_chart, loss_page
 from evit_edge.models.errors import FileProblem
 
 EVIL = "<script>alert(1)</script>"
@@ -88,7 +88,7 @@ def test_pictures_figures_and_marks_are_there() -> None:
     assert "∞" in found
     assert "prefers-color-scheme: dark" in found
     assert "var(--text)" in found
-    assert not [colour for colour in loss_chart.VARIABLES if colour in found]
+    assert not [colour for colour in drawing.VARIABLES if colour in found]
 
 
 def test_the_same_report_is_the_same_page() -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ..models.errors import FileProblem
-from . import loss_chart
+from . import loss_chart, text_file
+from .drawing import apart
 
 if TYPE_CHECKING:
-    from ..converters.losses import Loss, Losses, Picture
+    from ...converters.losses import Loss, Losses, Picture
 
 TEMPLATE: Final = """<!doctype html>
 <html lang="en">
@@ -71,14 +70,7 @@ worst channel {{ loss.weight.worst_channel }} with {{ loss.weight.worst_channel_
 
 def write(losses: Losses, *, title: str, summary: list[str], file: Path) -> None:
     """Put the page into `file`, whole or not at all; raises `FileProblem`."""
-    page = render(losses, title=title, summary=summary)
-    partial = file.with_name(f".{file.name}.partial")
-    try:
-        partial.write_text(page, encoding="utf-8")
-        partial.replace(file)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise FileProblem(f"{file} cannot be written: {error.strerror or error}", "name another file") from error
+    text_file.write(render(losses, title=title, summary=summary), file)
 
 
 def render(losses: Losses, *, title: str, summary: list[str]) -> str:
@@ -93,7 +85,7 @@ def render(losses: Losses, *, title: str, summary: list[str]) -> str:
         summary=summary,
         chart=Markup(loss_chart.all_operators(losses.operators)),
         worst=[
-            (loss, *(Markup(_apart(svg, f"{rank}{side}")) if svg else None for side, svg in _pictures(picture, loss)))
+            (loss, *(Markup(apart(svg, f"{rank}{side}")) if svg else None for side, svg in _pictures(picture, loss)))
             for rank, (picture, loss) in enumerate((each, losses.operators[each.place]) for each in losses.pictures)
         ],
         operators=losses.operators,
@@ -104,11 +96,6 @@ def render(losses: Losses, *, title: str, summary: list[str]) -> str:
 def _pictures(picture: Picture, loss: Loss) -> list[tuple[str, str | None]]:
     weight = loss_chart.weights(picture.weight) if picture.weight else None
     return [("w", weight), ("a", loss_chart.activations(picture.activation, loss.held))]
-
-
-def _apart(svg: str, name: str) -> str:
-    """A picture whose ids are of no other's: all pictures have marks that are the same, and of the same name."""
-    return re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", svg)
 
 
 def decibels(value: float | None) -> str:

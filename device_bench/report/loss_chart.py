@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import math
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from .drawing import FIRST, SECOND, TEXT, THIRD, drawn
 
 if TYPE_CHECKING:
-    from ..converters.losses import Bars, Loss
+    from ...converters.losses import Bars, Loss
 
-# What the page replaces by its own variables: matplotlib takes no names of style sheets.
-TEXT, FIRST, SECOND, THIRD = "#010101", "#020202", "#030303", "#040404"
-VARIABLES: Final = {TEXT: "var(--text)", FIRST: "var(--first)", SECOND: "var(--second)", THIRD: "var(--third)"}
 MOST_DB: Final = 80.0
 
 
 def all_operators(operators: Sequence[Loss]) -> str:
     """SQNR of every operator in the order of the file, alone as bars and with the errors before it as a line."""
-    with _drawn(9, 2.8) as (axes, finished):
+    with drawn(9, 2.8) as (axes, finished):
         places = range(len(operators))
         axes.bar(places, [_shown(loss.isolated_db) for loss in operators], width=1.0, color=FIRST, label="isolated")
         if all(loss.propagated_db is not None for loss in operators):
@@ -35,7 +31,7 @@ def all_operators(operators: Sequence[Loss]) -> str:
 
 def weights(bars: Bars) -> str:
     """A layer's weights in the float form, and as the file has them as a line."""
-    with _drawn(4.2, 2) as (axes, finished):
+    with drawn(4.2, 2) as (axes, finished):
         edges = _edges(bars)
         axes.stairs(bars.meant, edges, fill=True, color=FIRST, label="float")
         if bars.found is not None:
@@ -49,7 +45,7 @@ def weights(bars: Bars) -> str:
 
 def activations(bars: Bars, held: tuple[float, float] | None) -> str:
     """The values of a result in the float form, between the ends of what its integers can be."""
-    with _drawn(4.2, 2) as (axes, finished):
+    with drawn(4.2, 2) as (axes, finished):
         axes.stairs(bars.meant, _edges(bars), fill=True, color=FIRST)
         for bound in held or ():
             axes.axvline(bound, color=THIRD, linewidth=1.4, linestyle="--")
@@ -67,39 +63,3 @@ def _shown(value: float) -> float:
 def _edges(bars: Bars) -> Sequence[float]:
     width = (bars.high - bars.low) / max(len(bars.meant), 1)
     return [bars.low + width * index for index in range(len(bars.meant) + 1)]
-
-
-@contextmanager
-def _drawn(width: float, height: float) -> Iterator[tuple[Any, list[str]]]:
-    """Axes to draw on, and a list that holds the SVG afterwards."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    style: dict[Any, Any] = dict.fromkeys(
-        ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), TEXT
-    )
-    # Paths would not be found by a search in the page, and a fixed salt gives the same file twice.
-    style |= {"svg.fonttype": "none", "svg.hashsalt": "evit-edge", "font.size": 8}
-    finished: list[str] = []
-    with rc_context(style):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots()
-        axes.spines[["top", "right"]].set_visible(False)
-        yield axes, finished
-        text = io.StringIO()
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    finished.append(_inline(text.getvalue()))
-
-
-def _inline(svg: str) -> str:
-    """The element alone, in the page's colours and as wide as there is room."""
-    element = svg[svg.index("<svg") :]
-    # Groups are numbered from one in every picture; what is referred to has a digest for a name.
-    element = re.sub(r' id="[^"]*_\d+"', "", element)
-    element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
-    element = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", element, count=1)
-    element = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", element, count=1)
-    element = re.sub(r' xmlns(:xlink)?="[^"]*"', "", element).replace("xlink:href", "href")
-    for colour, variable in VARIABLES.items():
-        element = element.replace(colour, variable)
-    return element
