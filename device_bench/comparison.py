@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import Final, Literal
+from typing import Any, Final, Literal
+
+from pydantic import TypeAdapter
 
 from .result import Result
 from .verdict import CHANGE, PAIRS, P, Reading, Verdict, against_history, compare, holm
@@ -113,6 +115,11 @@ def rows(comparisons: Sequence[Comparison]) -> list[Row]:
         )
         for each in comparisons
     ]
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of what `compare --json` prints."""
+    return TypeAdapter(list[Row]).json_schema()
 
 
 def cells(row: Row) -> list[str]:

@@ -97,6 +97,12 @@ def source(root: Path = ROOT) -> Source:
     )
 
 
+def require(address: str) -> None:
+    """Raise what `source` would for this machine, before anything is measured; others tell once a process is there."""
+    if address == "local":
+        source()
+
+
 def measured(
     run: Callable[[Fed], object],
     feeds: Fed,

@@ -16,7 +16,7 @@ from ..converters.conversion import CONVERTERS, Conversion, Converter, plan
 from ..converters.convert import convert
 from ..models.errors import EdgeError, Unsupported
 from ..models.spec import ModelRequest, ModelSpec, find
-from . import journal
+from . import energy, journal
 from .device import Device, connect
 from .gate import engines
 from .plan import Plan, Step, begun, cells, run
@@ -60,6 +60,9 @@ def check(source: Read) -> Checked:
     for place, address in enumerate(says.devices):
         with source.at("devices", place):
             devices.append(connect(address))
+    for address in says.devices if says.energy else ():
+        with source.at("energy"):
+            energy.require(address)
     conversions = [each for place, table in enumerate(says.model) for each in _conversions(source, place, table)]
     return Checked(source=source, conversions=conversions, artifacts=artifacts, devices=devices)
 

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 def measure(wanted: Plan, address: str, out: Path, *, quiet: bool) -> list[Result]:
     """The results on the device at `address`, which are added to the file `out`."""
-    from ..device_bench import plan, result
+    from ..device_bench import energy, plan, result
     from ..device_bench.device import connect
     from . import show
 
+    if wanted.energy:
+        energy.require(address)
     with show.counting(quiet, plan.least_processes(wanted)) as advance:
         found = plan.run(wanted, connect(address), on_step=lambda step: advance(step.label))
     for each in found:

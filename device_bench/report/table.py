@@ -7,7 +7,9 @@ import io
 import json as json_format
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Final, Literal
+from typing import Any, Final, Literal
+
+from pydantic import TypeAdapter
 
 from ...converters.parity import at_least, percent
 from ..result import Result
@@ -232,6 +234,11 @@ def csv(rows: Sequence[Row]) -> str:
 def json(rows: Sequence[Row]) -> str:
     """An array of objects with the fields of `Row`."""
     return json_format.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False) + "\n"
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of what `json` gives."""
+    return TypeAdapter(list[Row]).json_schema()
 
 
 def _escaped(text: str) -> str:

@@ -1,8 +1,12 @@
 """What is held against what: side by side where it can be measured, by history where it cannot, never mixed up."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from evit_edge.device_bench import comparison, duel, plan
@@ -165,3 +169,11 @@ def test_a_row_reads_as_a_person_would_say_it(make_result: MakeResult) -> None:
     assert cells[3].startswith("+20.0% [")
     assert cells[5] == "20"
     assert len(cells) == len(comparison.COLUMNS)
+
+
+def test_json_is_of_the_published_schema(make_result: MakeResult) -> None:
+    published = Path(__file__).parents[2] / "docs" / "compare.schema.json"
+    assert json.loads(published.read_text()) == comparison.schema()
+    pairs = [(make_result(), make_result(session="other")), (make_result(), make_result(trials=()))]
+    for found in (comparison.side_by_side(pairs), comparison.with_history(pairs[:1])):
+        jsonschema.validate([asdict(row) for row in comparison.rows(found)], comparison.schema())

@@ -14,7 +14,7 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from evit_edge.converters.artifact import Artifact
-from evit_edge.device_bench import matrix, runfile
+from evit_edge.device_bench import energy, matrix, runfile
 from evit_edge.device_bench.result import Result, read, schema
 from evit_edge.models.errors import BadArtifact, DeviceFailed, FileProblem, UnknownName, Unsupported
 
@@ -163,6 +163,12 @@ def check(path: Path) -> matrix.Checked:
         ('devices = ["locale"]', UnknownName, "line 1, column 1: unknown device 'locale'"),
         ('devices = ["local", "local:there"]', UnknownName, "line 1, column 1"),
         ('\nruntimes = ["onnxrt"]', UnknownName, "line 2, column 1: unknown runtime"),
+        pytest.param(
+            "seed = 1\nenergy = true",
+            Unsupported,
+            "line 2, column 1: energy cannot be measured",
+            marks=pytest.mark.skipif(bool(energy.sources()), reason="this machine counts its joules"),
+        ),
         ('[[artifact]]\npath = "nowhere"', BadArtifact, "line 2, column 1"),
         ('[[model]]\nname = "efficientvit_m9"\ntargets = ["onnx"]', UnknownName, "line 2, column 1"),
         (MODEL + 'targets = ["onnyx"]', UnknownName, "line 4, column 1: unknown target"),

@@ -5,7 +5,9 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 from rich.cells import cell_len
 
@@ -190,3 +192,10 @@ def test_the_legend_explains_a_delegates_share_where_there_is_one(make_result: M
     assert "XNNPACK n/m: nodes" in meaning
     assert where.endswith("; ai-edge-litert 2.1.0")
     assert "XNNPACK" not in table.legend([make_result()])
+
+
+def test_json_is_of_the_published_schema(make_result: MakeResult) -> None:
+    published = Path(__file__).parents[3] / "docs" / "report.schema.json"
+    assert json.loads(published.read_text()) == table.schema()
+    results = [make_result(), make_result(failure=Failure(kind="BadArtifact", message="gone"), trials=(), memory=None)]
+    jsonschema.validate(json.loads(table.json(summary.rows(results))), table.schema())
