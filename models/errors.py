@@ -13,6 +13,7 @@
     ├── InvalidMeasurement   7   what was measured does not count
     ├── Regression           8   something became worse by more than was allowed
     └── DeviceFailed         9   a device or its transport failed
+        └── UnreadableOutput 9   a tool on it did not print what it prints when all went well
 
 Exit code 0 is success, 130 an interruption. Anything that is not an `EdgeError` is a
 bug and keeps its traceback.
@@ -38,8 +39,8 @@ class EdgeError(Exception):
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message
 
-    def __reduce__(self) -> tuple[type[EdgeError], tuple[str, str]]:
-        return type(self), (self.message, self.hint)
+    def __reduce__(self) -> tuple[type[EdgeError], tuple[str, str], dict[str, object]]:
+        return type(self), (self.message, self.hint), self.__dict__
 
 
 class UnknownName(EdgeError):
@@ -116,6 +117,14 @@ class DeviceFailed(EdgeError):
     """A device, or the way to it, failed."""
 
     exit_code = 9
+
+
+class UnreadableOutput(DeviceFailed):
+    """What a tool printed is not what it prints when all went well; `text` is all of it."""
+
+    def __init__(self, message: str, hint: str = "", *, text: str = "") -> None:
+        super().__init__(message, hint)
+        self.text = text
 
 
 def error_named(name: str) -> type[EdgeError]:
