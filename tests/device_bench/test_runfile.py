@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from evit_edge.device_bench.runfile import position, read
 from evit_edge.models.errors import DeviceFailed, FileProblem, UnknownName
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 WHOLE = """\
 # what we ship
 effort = "quick"
@@ -56,6 +57,11 @@ def test_a_whole_file_is_read(tmp_path: Path) -> None:
     assert says.model[0].precisions == ["fp32", "int8"]
     assert says.model[1].options == {"ios": "iOS17"}
     assert found.beside(says.artifact[0].path) == tmp_path / "made" / "model"
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.name)
+def test_the_examples_can_be_read(path: Path) -> None:
+    assert read(path).says.model
 
 
 def test_what_is_not_said_has_its_usual_value(tmp_path: Path) -> None:
