@@ -3,8 +3,9 @@ PYTHON ?= $(firstword $(shell command -v python3.11 python3 2>/dev/null))
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo-out
+DEVICES := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/evit-edge/devices
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all lint devices-up clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -42,6 +43,10 @@ test: lint
 
 test-all: lint
 	$(BIN)/pytest
+
+# An emulated aarch64 board for the tests over ssh, kept outside of the checkout. Needs mmdebstrap and qemu-user-static.
+devices-up: | $(BIN)/python
+	sh tests/devices/build.sh '$(DEVICES)/aarch64' $(BIN)/python
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -20,7 +20,9 @@ class DeviceInfo(BaseModel):
     largest of any core, by `L1d`, `L2`, `L3`; `smt` says that cores run two threads at present, `boost` that they
     may exceed their nominal clock; `governors` are those of all logical CPUs, each named once;
     `isolated_cpus` are kept from other work; `cpu_features` are the kernel's names of the instructions that inference
-    engines choose their kernels by.
+    engines choose their kernels by. What only a remote device tells: `board` and `soc` as its device tree names them,
+    the hottest sensor's `temperature_c`, the bits `throttled` of a Raspberry Pi, and whether it is `emulated`: then its
+    latency says nothing.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -45,6 +47,11 @@ class DeviceInfo(BaseModel):
     governors: tuple[str, ...] | None = None
     isolated_cpus: tuple[int, ...] | None = None
     cpu_features: tuple[str, ...] | None = None
+    board: str | None = None
+    soc: str | None = None
+    temperature_c: float | None = None
+    throttled: int | None = None
+    emulated: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +63,10 @@ class Finished:
 
 
 class Device(Protocol):
-    """A machine, with `python` as the interpreter there that has this package; all methods raise `DeviceFailed`."""
+    """A machine, with `python` as the interpreter there, which has this package unless the device is a `job.Foreign`.
+
+    All methods raise `DeviceFailed`.
+    """
 
     python: str
 

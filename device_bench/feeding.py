@@ -34,12 +34,17 @@ def prepared(job: Measuring | OutputsJob) -> tuple[Runtime, Artifact]:
             raise MissingDependency(
                 f"runtime {job.runtime!r} needs the package {name}", f"pip install {name}"
             ) from error
+    return runtime, opened(runtime, job)
+
+
+def opened(runtime: Runtime, job: Measuring | OutputsJob) -> Artifact:
+    """The verified artifact of `job`; raises `Unsupported` for one that `runtime` does not open, and for its batch."""
     artifact = read(Path(job.artifact))
     if not runtime.opens(artifact.manifest.target):
         raise Unsupported(f"{job.runtime} does not open {artifact.manifest.target} artifacts")
     if not isinstance(job, OutputsJob):
         _refuse_batch(job.batch, fixed=fixed_batch(runtime, artifact))
-    return runtime, artifact
+    return artifact
 
 
 def fed(runtime: Runtime, artifact: Artifact, values: Feeds) -> Feeds:

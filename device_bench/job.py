@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Final, Generic, Literal, TypeVar
+from typing import Annotated, Final, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -94,10 +94,21 @@ class Reply(_Record, Generic[Answer]):
     failure: Failure | None = None
 
 
+@runtime_checkable
+class Foreign(Protocol):
+    """A device without this package: it does a job in its own way, with what it can be given."""
+
+    def answer(self, job: Measuring | OutputsJob, reply: Path, *, timeout_s: float) -> None:
+        """Do `job`, whose paths are of this machine, and write a `Reply` to `reply`; raises `DeviceFailed`."""
+
+
 def ask(device: Device, job: Measuring | OutputsJob, *, answer: type[Answer], timeout_s: float) -> Answer:
-    """Run `job` in a fresh process on `device`; raises the error that it met there, or `DeviceFailed`."""
+    """Run `job`, with paths of this machine, in a fresh process on `device`; raises the error met there, or its own."""
     with tempfile.TemporaryDirectory(prefix="evit-edge-") as scratch:
         question, reply = Path(scratch, "job.json"), Path(scratch, "reply.json")
+        if isinstance(device, Foreign):
+            device.answer(job, reply, timeout_s=timeout_s)
+            return _unwrap(reply, answer)
         question.write_text(job.model_dump_json())
         there = device.push(question)
         reply_there = str(PurePosixPath(there).with_name(reply.name))

@@ -6,22 +6,25 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import product
 from typing import Any, Final
 
 from ..converters.artifact import Artifact
+from ..converters.parity import check
 from ..models.errors import EdgeError, UnknownName, Unsupported
 from .device import Device
-from .job import EnergyJob, MemoryJob, SustainedJob, TimeJob, ask
+from .job import EnergyJob, Foreign, MemoryJob, SustainedJob, TimeJob, ask
 from .journal import Entry, Header, Journal
 from .protocol import EFFORTS, Effort
 from .record import Energy, Failure, Memory, Record, Sustained, Timing
 from .result import Parity, Result, Trial
 from .schedule import Pass, Turn, least_turns, next_turn
-from .session import RUNTIMES, Runtime, default_runtime
+from .session import RUNTIMES, Runtime, default_runtime, execute
 
 TRIAL_TIMEOUT_S: Final = 600.0
 
@@ -147,7 +150,8 @@ def run(
         entry = _take(turn, plan, device, timeout_s=timeout_s)
         kept.add(entry)
         taken.append(entry.taken)
-    return [_result(index, plan, kept) for index in range(len(plan.cells))]
+    there = _parities(plan, device) if isinstance(device, Foreign) else None
+    return [_result(index, plan, kept, there) for index in range(len(plan.cells))]
 
 
 def _effort(name: str) -> Effort:
@@ -189,7 +193,7 @@ def _take(turn: Turn, plan: Plan, device: Device, *, timeout_s: float) -> Entry:
 def _asked(turn: Turn, plan: Plan, device: Device, *, timeout_s: float) -> dict[str, Record]:
     cell = plan.cells[turn.cell]
     known: dict[str, Any] = {
-        "artifact": device.push(cell.artifact.folder),
+        "artifact": str(cell.artifact.folder.resolve()),
         "runtime": cell.runtime,
         "threads": cell.threads,
         "batch": cell.batch,
@@ -209,7 +213,25 @@ def _asked(turn: Turn, plan: Plan, device: Device, *, timeout_s: float) -> dict[
             return {"sustained": ask(device, load, answer=Sustained, timeout_s=timeout_s + lasting)}
 
 
-def _result(index: int, plan: Plan, journal: Journal) -> Result:
+def _parities(plan: Plan, device: Device) -> dict[int, Parity]:
+    """Of the outputs that `device` itself gives, by the place of the cell; none where it gives none."""
+    run = partial(execute, device=device)
+    found = {}
+    for index, cell in enumerate(plan.cells):
+        with suppress(EdgeError):
+            verdict = Parity.of(check(cell.artifact, execute=run, engine=cell.runtime))
+            found[index] = verdict.model_copy(update={"engine": f"{cell.runtime}, there"})
+    return found
+
+
+def _parity(index: int, cell: Cell, there: Mapping[int, Parity] | None) -> Parity | None:
+    if there is not None:
+        return there.get(index)
+    record = cell.artifact.manifest.parity
+    return Parity.of(record) if record and not cell.original else None
+
+
+def _result(index: int, plan: Plan, journal: Journal, there: Mapping[int, Parity] | None) -> Result:
     cell = plan.cells[index]
     entries = [entry for entry in journal.entries if entry.cell == index]
     manifest, own_file = cell.artifact.manifest, not cell.original
@@ -228,7 +250,7 @@ def _result(index: int, plan: Plan, journal: Journal) -> Result:
         artifact_digest=cell.artifact.digest if own_file else None,
         artifact_path=str(cell.artifact.folder) if own_file else None,
         size_bytes=cell.artifact.size_bytes if own_file else None,
-        parity=Parity.of(manifest.parity) if own_file and manifest.parity else None,
+        parity=_parity(index, cell, there),
         runtime=cell.runtime,
         threads=cell.threads,
         batch=cell.batch,

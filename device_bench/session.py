@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 from ..converters.artifact import read
 from ..models.errors import FileProblem, MissingDependency, UnknownName, Unsupported
 from ..models.plugins import PluginKind
-from .device import connect
+from .device import Device, connect
 from .job import Done, OutputsJob, ask
 
 if TYPE_CHECKING:
@@ -118,9 +118,15 @@ def called(name: str) -> str:
 
 
 def execute(
-    folder: Path, feeds: Feeds, *, runtime: str | None = None, threads: int = 1, timeout_s: float = 600
+    folder: Path,
+    feeds: Feeds,
+    *,
+    runtime: str | None = None,
+    threads: int = 1,
+    timeout_s: float = 600,
+    device: Device | None = None,
 ) -> list[NDArray[Any]]:
-    """Run the artifact in `folder` on any number of samples, in a process of its own.
+    """Run the artifact in `folder` on any number of samples, in a process of its own, on `device` or this machine.
 
     Each feed is the model's own input, float32 (n, …) with channels second, whatever layout, dtype and batch the
     file has; outputs are the model's, float32 (n, …), in the manifest's order.
@@ -130,7 +136,6 @@ def execute(
     import numpy as np
 
     artifact = read(folder)
-    device = connect("local")
     with tempfile.TemporaryDirectory(prefix="evit-edge-") as scratch:
         inputs, outputs = Path(scratch, "inputs.npz"), Path(scratch, "outputs.npz")
         try:
@@ -139,12 +144,12 @@ def execute(
         except OSError as error:
             raise FileProblem(f"{inputs} cannot be written: {error.strerror or error}", "set TMPDIR") from error
         job = OutputsJob(
-            artifact=device.push(folder),
+            artifact=str(folder.resolve()),
             runtime=runtime or default_runtime(artifact.manifest.target),
             threads=threads,
-            inputs=device.push(inputs),
+            inputs=str(inputs.resolve()),
             outputs=str(outputs),
         )
-        ask(device, job, answer=Done, timeout_s=timeout_s)
+        ask(device or connect("local"), job, answer=Done, timeout_s=timeout_s)
         with np.load(outputs, allow_pickle=False) as file:
             return [file[name] for name in file.files]

@@ -13,16 +13,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
-
-from pydantic import BaseModel
+from typing import TYPE_CHECKING, Any, Final
 
 from ..converters import child, tensors
 from ..models.errors import EdgeError, Unsupported
 from . import conditions, cores, energy, feeding, protocol
-from .job import JOB, Done, EnergyJob, MemoryJob, OutputsJob, ProfileJob, Reply, SustainedJob, TimeJob
 from .record import Energy, Failure, Memory, Profile, Sustained, Timing
 from .session import Delegating, Feeds, Profiling, Session
+
+if TYPE_CHECKING:
+    from .job import Done, EnergyJob, MemoryJob, OutputsJob, ProfileJob, SustainedJob, TimeJob
 
 MEMORY_RUNS: Final = 5
 PROFILE_RUNS: Final = 50
@@ -168,6 +168,8 @@ def answered(job: OutputsJob) -> Done:
     """Run all samples of `job.inputs`, in chunks of the artifact's batch, and save `job.outputs`."""
     import numpy as np
 
+    from .job import Done
+
     runtime, artifact = feeding.prepared(job)
     with np.load(job.inputs, allow_pickle=False) as file:
         arrays = [file[name] for name in file.files]
@@ -197,6 +199,11 @@ def _peak_bytes() -> int:
 
 def main(arguments: list[str]) -> None:
     """Do the job and write the reply; anything but an `EdgeError` is left to crash, and is reported as such."""
+    # Not before: a board does the same work without pydantic.
+    from pydantic import BaseModel
+
+    from .job import JOB, EnergyJob, MemoryJob, OutputsJob, ProfileJob, Reply, SustainedJob, TimeJob
+
     question, reply = (Path(argument) for argument in arguments)
     child.die_with_parent()
     job = JOB.validate_json(question.read_bytes())

@@ -20,7 +20,7 @@ Level = Literal["VALID", "SEMI", "INVALID"]
 Doubt = Literal["SEMI", "INVALID"]
 Code = Literal[
     "FAILED", "WRONG_DTYPE", "FALLBACK", "TOO_FEW", "NOISY", "WIDE",
-    "DRIFT", "WARM_UP", "DISTURBED", "LOAD", "THERMAL", "FREQ",
+    "DRIFT", "WARM_UP", "DISTURBED", "LOAD", "THERMAL", "FREQ", "EMULATED",
 ]  # fmt: skip
 
 # Where each of these comes from: docs/validity.md.
@@ -217,6 +217,13 @@ def _freq(result: Result) -> Reason | None:
     return _in_processes("FREQ", slow, what=f"a probe took over {SLOW_PROBE:g} × the best of {best / 1e6:.1f} ms")
 
 
+def _emulated(result: Result) -> Reason | None:
+    if not result.device.emulated:
+        return None
+    detail = f"{result.device.device} is emulated: its speed is no board's"
+    return Reason(code="EMULATED", level="INVALID", detail=detail)
+
+
 def _in_processes(code: Code, found: Sequence[bool], *, what: str) -> Reason | None:
     """SEMI if it is so in a tenth of the processes, INVALID if in half: fewer do not move the median of all."""
     share = mean(found) if found else 0
@@ -253,5 +260,5 @@ def _before(result: Result) -> list[Conditions]:
 
 _RULES: Final[tuple[Callable[[Result], Reason | None], ...]] = (
     _failed, _wrong_dtype, _fallback, _too_few, _noisy, _wide,
-    _drift, _warm_up, _disturbed, _load, _thermal, _freq,
+    _drift, _warm_up, _disturbed, _load, _thermal, _freq, _emulated,
 )  # fmt: skip

@@ -14,6 +14,7 @@ from . import (
     cmd_bench,
     cmd_compare,
     cmd_convert,
+    cmd_devices,
     cmd_doctor,
     cmd_eval,
     cmd_inspect,
@@ -49,6 +50,7 @@ app.command("compare")(cmd_compare.compare)
 app.command("report")(cmd_report.report)
 app.command("profile")(cmd_profile.profile)
 app.command("predict")(cmd_predict.predict)
+app.command("devices")(cmd_devices.devices)
 app.command("doctor")(cmd_doctor.doctor)
 
 

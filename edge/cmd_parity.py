@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from ..converters.artifact import Artifact, ParityRecord, ParityRow
     from ..converters.coreml.trace import Step
+    from ..converters.parity import Execute
 
 COLUMNS: Final = (
     "artifact", "engine", "inputs", "n", "cosine", "relative L2", "max |Δ|", "SQNR dB", "top-1", "top-5", "passed",
@@ -34,16 +36,20 @@ def parity(
     operators: Annotated[
         int, typer.Option(min=0, help="Core ML: also this many operators where rounding costs most.")
     ] = 0,
+    device: Annotated[str, typer.Option(help="Where the artifact runs: local, or ssh:HOST.")] = "local",
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> int:
     """Check artifacts again, from disk: the same inputs, the same thresholds as when they were made."""
+    from ..device_bench.device import connect
+    from ..device_bench.session import execute
     from ..models.errors import ParityFailed
     from . import show
 
+    run = partial(execute, device=connect(device))
     with show.steps(quiet) as step:
-        found = [_check(folder, against, runtime=runtime, operators=operators, step=step) for folder in artifacts]
+        found = [_check(folder, against, run, runtime=runtime, operators=operators, step=step) for folder in artifacts]
     if json:
         show.json([{"folder": str(one.folder), **show.plain(one.verdict), "operators": one.plain} for one in found])
     else:
@@ -68,16 +74,22 @@ class _Checked:
 
 
 def _check(
-    folder: Path, against: Path | None, *, runtime: str | None, operators: int, step: Callable[[str], None]
+    folder: Path,
+    against: Path | None,
+    run: Execute,
+    *,
+    runtime: str | None,
+    operators: int,
+    step: Callable[[str], None],
 ) -> _Checked:
     from ..converters.artifact import read
     from ..converters.parity import check
-    from ..device_bench.session import default_runtime, execute
+    from ..device_bench.session import default_runtime
 
     artifact = read(folder)
     engine = runtime or default_runtime(artifact.manifest.target)
     step(f"running {folder} in {engine}")
-    verdict = check(artifact, execute=execute, engine=engine, against=None if against is None else read(against))
+    verdict = check(artifact, execute=run, engine=engine, against=None if against is None else read(against))
     step(f"looking at the operators of {folder}")
     return _Checked(folder=folder, verdict=verdict, steps=_traced(artifact, engine) if operators else ())
 

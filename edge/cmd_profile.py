@@ -38,7 +38,7 @@ def profile(
 
     opened, there = read(artifact), connect(device)
     name = runtime or default_runtime(opened.manifest.target, timed=True)
-    job = ProfileJob(artifact=there.push(opened.folder), runtime=name, threads=threads, batch=batch, seed=seed)
+    job = ProfileJob(artifact=str(opened.folder.resolve()), runtime=name, threads=threads, batch=batch, seed=seed)
     found = ask(there, job, answer=Profile, timeout_s=TIMEOUT_S)
     kinds = operators.kinds(found.operators)
     if json:

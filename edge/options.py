@@ -41,7 +41,7 @@ Effort = Annotated[
 ]
 Threads = Annotated[str, typer.Option(help="Thread counts, as 1,2,4.")]
 Batches = Annotated[str, typer.Option(help="Batch sizes, as 1,16.")]
-Device = Annotated[str, typer.Option(help="Where to measure: local.")]
+Device = Annotated[str, typer.Option(help="Where to measure: local, or ssh:HOST as `ssh HOST` reaches it.")]
 Results = Annotated[Path, typer.Option("--out", help="Raw results are added to this file, a line a row.")]
 RESULTS = Path("results.jsonl")
 FailAbove = Annotated[

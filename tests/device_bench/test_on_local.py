@@ -91,7 +91,7 @@ def test_the_machine_is_described_without_its_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "says"), [("lokal", "did you mean local"), ("ssh:pi", "ssh"), ("local:x", "no address")]
+    ("address", "says"), [("lokal", "did you mean local"), ("usb:pi", "usb"), ("local:x", "no address")]
 )
 def test_a_device_that_does_not_exist_is_answered_with_the_known(address: str, says: str) -> None:
     with pytest.raises(UnknownName, match="device") as caught:

@@ -258,3 +258,8 @@ def test_any_record_is_judged_and_says_why(make_result: MakeResult, data: st.Dat
     found = judge(make_result(trials=tuple(trials)))
     assert (found.level == "VALID") == (not found.reasons)
     assert all(reason.detail for reason in found.reasons)
+
+
+def test_what_an_emulator_took_says_nothing(make_result: MakeResult) -> None:
+    assert "EMULATED" not in reasons(make_result(device=DEVICE.model_copy(update={"emulated": False})))
+    assert reasons(make_result(device=DEVICE.model_copy(update={"emulated": True})))["EMULATED"] == "INVALID"

@@ -31,12 +31,27 @@ def results(demo: Artifact, evit_edge: Run, tmp_path_factory: pytest.TempPathFac
     path = tmp_path_factory.mktemp("results") / "results.jsonl"
     arguments = ["--runtime", "torch", "--runtime", "onnxruntime", "--effort", "quick", "--out", path]
     done = evit_edge("bench", demo.folder, *arguments)
-    assert done.returncode == 0, done.stderr
+    # 7: this machine is too busy for figures that count.
+    assert done.returncode in (0, 7), done.stderr
     return path
 
 
 @pytest.mark.parametrize(
-    "command", ["models", "convert", "parity", "inspect", "eval", "bench", "report", "predict", "doctor"]
+    "command",
+    [
+        "models",
+        "convert",
+        "parity",
+        "inspect",
+        "eval",
+        "bench",
+        "compare",
+        "run",
+        "report",
+        "profile",
+        "predict",
+        "doctor",
+    ],
 )
 def test_every_command_explains_itself(evit_edge: Run, command: str) -> None:
     done = evit_edge(command, "--help")

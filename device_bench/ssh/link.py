@@ -1,0 +1,127 @@
+"""The system's `ssh` to one host: one command a call, over one shared connection, answered by one marked line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from ...models.errors import DeviceFailed, MissingDependency, UnknownName
+from ..board.first import MARK
+from .failures import LinkCut, not_done, refused
+
+CONFIG: Final = "EVIT_EDGE_SSH_CONFIG"
+CONNECT_S: Final = 10
+ANSWER_S: Final = 120.0
+RECONNECT_S: Final = 60.0
+PAUSE_S: Final = 0.5
+# A socket's path has 104 bytes on some systems, and TMPDIR may be long.
+SOCKETS: Final = Path("/tmp")
+_HOST: Final = re.compile(r"[A-Za-z0-9_][\w.@:%+-]*")
+
+
+class Link:
+    """A host of the user's own ssh configuration, or of the file that $EVIT_EDGE_SSH_CONFIG names."""
+
+    def __init__(self, host: str) -> None:
+        if not _HOST.fullmatch(host):
+            raise UnknownName(f"{host!r} is no host", "name one as ssh does: --device ssh:pi or ssh:user@address")
+        if shutil.which("ssh") is None:
+            raise MissingDependency("there is no ssh here", "install OpenSSH's client")
+        self.host = host
+        self._sockets = Path(tempfile.mkdtemp(prefix="evit-edge-", dir=SOCKETS if SOCKETS.is_dir() else None))
+
+    def ask(self, command: Sequence[str], *, content: bytes = b"", timeout_s: float = ANSWER_S) -> dict[str, Any]:
+        """Run `command` there with `content` as its input, and again if the link is cut: it must bear being repeated.
+
+        Raises `DeviceFailed`; what was cut and does not come back within a minute is one too.
+        """
+        cut_at: float | None = None
+        while True:
+            try:
+                return self._asked(command, content=content, timeout_s=timeout_s)
+            except DeviceFailed as error:
+                if cut_at is None and not isinstance(error, LinkCut):
+                    raise
+                cut_at = cut_at or time.monotonic()
+                if time.monotonic() - cut_at > RECONNECT_S:
+                    message = f"{error.message}; it did not come back within {RECONNECT_S:g} s"
+                    raise DeviceFailed(message, error.hint) from error
+            time.sleep(PAUSE_S)
+
+    def close(self) -> None:
+        """End the shared connection."""
+        with contextlib.suppress(DeviceFailed):
+            self._run(["-O", "exit", "--", self.host], content=b"", timeout_s=CONNECT_S)
+        shutil.rmtree(self._sockets, ignore_errors=True)
+
+    def _asked(self, command: Sequence[str], *, content: bytes, timeout_s: float) -> dict[str, Any]:
+        status, printed, said = self._run(["--", self.host, shlex.join(command)], content=content, timeout_s=timeout_s)
+        answer = _marked(printed)
+        if answer is None:
+            raise self._failure(status, said)
+        if "error" in answer:
+            raise not_done(self.host, str(answer["error"]), answer.get("errno"))
+        return answer
+
+    def _run(self, arguments: Sequence[str], *, content: bytes, timeout_s: float) -> tuple[int, bytes, str]:
+        config = os.environ.get(CONFIG)
+        options = [
+            *(["-F", config] if config else []),
+            *("-T", "-oBatchMode=yes", f"-oConnectTimeout={CONNECT_S}", "-oLogLevel=ERROR"),
+            *("-oControlMaster=auto", f"-oControlPath={self._sockets}/%C", "-oControlPersist=60"),
+            *("-oServerAliveInterval=5", "-oServerAliveCountMax=3"),
+        ]
+        # Not pipes: the shared connection keeps what it was started with open.
+        with tempfile.TemporaryFile() as printed, tempfile.TemporaryFile() as said:
+            # Ctrl-C is for this process: what it has to undo there needs the connection.
+            process = subprocess.Popen(
+                ["ssh", *options, *arguments],
+                stdin=subprocess.PIPE,
+                stdout=printed,
+                stderr=said,
+                start_new_session=True,
+            )
+            try:
+                process.communicate(content, timeout=timeout_s)
+            except subprocess.TimeoutExpired as error:
+                raise LinkCut(f"{self.host} did not answer within {timeout_s:g} s", "try again") from error
+            finally:
+                process.kill()
+                process.wait()
+            for file in (printed, said):
+                file.seek(0)
+            return process.returncode, printed.read(), said.read().decode(errors="replace")
+
+    def _failure(self, status: int, said: str) -> DeviceFailed:
+        if status == 255:
+            return refused(self.host, said)
+        if status == 127:
+            return DeviceFailed(
+                f"{self.host} has no python3", "install Python 3.10 or newer there: apt install python3"
+            )
+        if status < 0 or status == 0:
+            return LinkCut(f"the answer of {self.host} did not arrive whole", "try again")
+        lines = [line.strip() for line in said.splitlines() if line.strip()]
+        return DeviceFailed(f"{self.host} ended with status {status}: {lines[-1] if lines else 'it says nothing'}")
+
+
+def _marked(printed: bytes) -> dict[str, Any] | None:
+    """The last line with our mark; None if there is none, or not all of it. A login may print lines of its own."""
+    lines = [line for line in printed.splitlines(keepends=True) if line.startswith(MARK.encode())]
+    if not lines or not lines[-1].endswith(b"\n"):
+        return None
+    try:
+        answer = json.loads(lines[-1].removeprefix(MARK.encode()))
+    except ValueError:
+        return None
+    return answer if isinstance(answer, dict) else None
