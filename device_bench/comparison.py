@@ -9,10 +9,13 @@ from typing import Any, Final, Literal
 
 from pydantic import TypeAdapter
 
+from . import resolution
+from .device import DeviceInfo
 from .result import Result
 from .verdict import CHANGE, PAIRS, P, Reading, Verdict, against_history, compare, holm
 
 Metric = Literal["median", "min"]
+NoiseFloor = Callable[[DeviceInfo], float | None]
 METRICS: Final[dict[Metric, Callable[[Sequence[float]], float]]] = {"median": median, "min": min}
 
 
@@ -30,28 +33,38 @@ class Comparison:
 
 
 def side_by_side(
-    pairs: Sequence[tuple[Result, Result]], *, metric: Metric = "median", noise_floor: float = 0.0
+    pairs: Sequence[tuple[Result, Result]],
+    *,
+    metric: Metric = "median",
+    noise_floor: NoiseFloor = resolution.noise_floor,
 ) -> list[Comparison]:
     """The verdict on the second of each pair, by the rounds that both took part in, corrected for their number.
 
     `metric` is what stands for a process: its median, or its minimum for questions of code rather than of users.
+    `noise_floor` gives that of the machine which measured, or None.
     """
-    verdicts = [compare(_readings(old, metric), _readings(new, metric), noise_floor=noise_floor) for old, new in pairs]
+    verdicts = [
+        compare(_readings(old, metric), _readings(new, metric), noise_floor=noise_floor(old.device) or 0.0)
+        for old, new in pairs
+    ]
     return _comparisons(pairs, holm(verdicts))
 
 
 def with_history(pairs: Sequence[tuple[Result, Result]], *, metric: Metric = "median") -> list[Comparison]:
     """What can be said where the two were measured at different times: a suspicion, never a verdict."""
-    return _comparisons(
-        pairs,
-        [
-            against_history(
-                [reading.value for reading in _readings(old, metric)],
-                [reading.value for reading in _readings(new, metric)],
-            )
-            for old, new in pairs
-        ],
-    )
+    return _comparisons(pairs, [_with_history(old, new, metric) for old, new in pairs])
+
+
+def _with_history(old: Result, new: Result, metric: Metric) -> Verdict:
+    values = [[reading.value for reading in _readings(each, metric)] for each in (old, new)]
+    found = against_history(*values)
+    if _machine(old) == _machine(new):
+        return found
+    return replace(found, suspected=False, reason="measured on different machines")
+
+
+def _machine(result: Result) -> tuple[str, str, int]:
+    return result.device.device, result.device.cpu, result.device.logical_cpus
 
 
 def _readings(result: Result, metric: Metric) -> list[Reading]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path("/")
 FIRMWARE_TIMEOUT_S: Final = 1.0
-# About 10 ms on a server of 2023. A hash in registers, since a loop in Python differs by 9 % from process to process.
+# About 10 ms on a server of 2023. A hash in registers, since a loop in Python differs more from process to process.
 PROBE_ITERATIONS: Final = 45_000
 PROBE_REPEATS: Final = 5
 # Outside of this a sensor is absent or broken: 0 °C is what many report that measure nothing.

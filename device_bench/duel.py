@@ -26,6 +26,15 @@ class Duel:
     candidate: Cell | Result
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Regressed:
+    """What came of measuring suspects again: all of it, what was found again, and what could not be measured again."""
+
+    again: Sequence[Comparison]
+    confirmed: Sequence[Comparison]
+    recorded: Sequence[Comparison]
+
+
 def of_cells(cells: Sequence[Cell]) -> list[Duel]:
     """The first cell of each number of threads and batch against every other; raises `Unsupported` if there is none."""
     found = _against_first(cells, lambda cell: (cell.threads, cell.batch))
@@ -59,9 +68,7 @@ def against(old: Sequence[Result], new: Sequence[Result | Artifact]) -> list[Due
     return found
 
 
-def settle(
-    duels: Sequence[Duel], measure: Measure, *, metric: Metric = "median", noise_floor: float = 0.0
-) -> list[Comparison]:
+def settle(duels: Sequence[Duel], measure: Measure, *, metric: Metric = "median") -> list[Comparison]:
     """A verdict on each duel, in order; all that can be measured now is, in one session."""
     cells: list[Cell] = []
     for side in (side for duel in duels for side in (duel.baseline, duel.candidate)):
@@ -74,9 +81,22 @@ def settle(
     ]
     together = [(old, new) for old, new in pairs if old.session == new.session]
     apart = [(old, new) for old, new in pairs if old.session != new.session]
-    judged = iter(side_by_side(together, metric=metric, noise_floor=noise_floor))
+    judged = iter(side_by_side(together, metric=metric))
     suspected = iter(with_history(apart, metric=metric))
     return [next(judged if old.session == new.session else suspected) for old, new in pairs]
+
+
+def regressed(
+    duels: Sequence[Duel], found: Sequence[Comparison], measure: Measure, *, most: float, metric: Metric = "median"
+) -> Regressed:
+    """Which of the settled duels have a candidate that takes longer by more than the share `most`.
+
+    What can be measured is, once more, and counts only if it is found again; the others count by their record.
+    """
+    slower = [(duel, one) for duel, one in zip(duels, found, strict=True) if one.is_regression(most)]
+    recorded = [one for duel, one in slower if not isinstance(duel.candidate, Cell)]
+    again = settle([duel for duel, _ in slower if isinstance(duel.candidate, Cell)], measure, metric=metric)
+    return Regressed(again=again, confirmed=[one for one in again if one.is_regression(most)], recorded=recorded)
 
 
 def _against_first(sides: Sequence[Side], key: Callable[[Side], object]) -> list[Duel]:

@@ -26,46 +26,41 @@ class _Opened(_Record):
     threads: int = Field(ge=1)
 
 
-class TimeJob(_Opened):
+class _Fed(_Opened):
+    batch: int = Field(ge=1)
+    seed: int
+
+
+class TimeJob(_Fed):
     """Time the artifact; the answer is a `record.Timing`. `effort` is a name of `protocol.EFFORTS`."""
 
     mode: Literal["time"] = "time"
-    batch: int = Field(ge=1)
-    seed: int
     effort: str
 
 
-class MemoryJob(_Opened):
+class MemoryJob(_Fed):
     """Look how much memory the artifact takes; the answer is a `record.Memory`."""
 
     mode: Literal["memory"] = "memory"
-    batch: int = Field(ge=1)
-    seed: int
 
 
-class EnergyJob(_Opened):
+class EnergyJob(_Fed):
     """Count the joules of an inference; the answer is a `record.Energy`."""
 
     mode: Literal["energy"] = "energy"
-    batch: int = Field(ge=1)
-    seed: int
 
 
-class SustainedJob(_Opened):
+class SustainedJob(_Fed):
     """Run without a pause for `duration_s` seconds; the answer is a `record.Sustained`."""
 
     mode: Literal["sustained"] = "sustained"
-    batch: int = Field(ge=1)
-    seed: int
     duration_s: float = Field(gt=0)
 
 
-class ProfileJob(_Opened):
+class ProfileJob(_Fed):
     """Look at the time of every operator; the answer is a `record.Profile`."""
 
     mode: Literal["profile"] = "profile"
-    batch: int = Field(ge=1)
-    seed: int
 
 
 class OutputsJob(_Opened):

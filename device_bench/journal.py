@@ -12,6 +12,7 @@ from pydantic import AwareDatetime, Field, ValidationError
 from ..models.errors import FileProblem
 from .device import DeviceInfo
 from .record import Energy, Failure, Memory, Record, Sha256, Sustained, Timing
+from .result import Parity
 from .schedule import Pass, Taken, Turn
 from .statistics import latency
 
@@ -27,7 +28,10 @@ class Header(Record):
 
 
 class Entry(Record):
-    """A turn that was taken, with its answer or its failure; `seconds` is all that it took."""
+    """A turn that was taken, with its answer or its failure, or neither where there was nothing to compare with.
+
+    `seconds` is all that it took.
+    """
 
     cell: Annotated[int, Field(ge=0)]
     kind: Pass
@@ -38,6 +42,7 @@ class Entry(Record):
     memory: Memory | None = None
     energy: Energy | None = None
     sustained: Sustained | None = None
+    parity: Parity | None = None
     failure: Failure | None = None
 
     @property

@@ -160,16 +160,16 @@ def measured(
 
 
 def rows_of(unmade: Sequence[Unmade], like: Result | None, wanted: Plan, device: Device) -> list[Result]:
-    """A result with its reason for each conversion that failed, in the session of `like`."""
-    start = begun(wanted, device)
+    """A result with its reason for each conversion that failed, in the session of `like` if anything was measured."""
+    start = like or begun(wanted, device)
     return [
         Result(
-            session=like.session if like else start.session,
-            started=like.started if like else start.started,
+            session=start.session,
+            started=start.started,
             command=tuple(wanted.command),
             seed=wanted.seed,
             effort=wanted.effort,
-            device=like.device if like else start.device,
+            device=start.device,
             model=record.name,
             weights=record.weights,
             model_digest=record.digest,

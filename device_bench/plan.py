@@ -6,15 +6,14 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from itertools import product
 from typing import Any, Final
 
-from ..converters.artifact import Artifact
+from ..converters.artifact import GOLDEN, Artifact
 from ..converters.parity import check
 from ..models.errors import EdgeError, UnknownName, Unsupported
 from .device import Device
@@ -145,13 +144,18 @@ def run(
     kept = journal or Journal(begun(plan, device))
     taken = [entry.taken for entry in kept.entries]
     count = len(plan.cells)
-    while turn := next_turn(taken, cells=count, effort=effort, seed=plan.seed, passes=plan.passes):
+    passes = _passes(plan, device)
+    while turn := next_turn(taken, cells=count, effort=effort, seed=plan.seed, passes=passes):
         on_step(Step(done=len(taken), cell=plan.cells[turn.cell], turn=turn))
         entry = _take(turn, plan, device, timeout_s=timeout_s)
         kept.add(entry)
         taken.append(entry.taken)
-    there = _parities(plan, device) if isinstance(device, Foreign) else None
-    return [_result(index, plan, kept, there) for index in range(len(plan.cells))]
+    return [_result(index, plan, kept, foreign=isinstance(device, Foreign)) for index in range(count)]
+
+
+def _passes(plan: Plan, device: Device) -> list[Pass]:
+    """Another machine may compute otherwise than the one that converted, so it is asked for outputs first."""
+    return ["parity", *plan.passes] if isinstance(device, Foreign) else plan.passes
 
 
 def _effort(name: str) -> Effort:
@@ -211,30 +215,20 @@ def _asked(turn: Turn, plan: Plan, device: Device, *, timeout_s: float) -> dict[
             lasting = plan.sustained_s or 0.0
             load = SustainedJob(**known, duration_s=lasting)
             return {"sustained": ask(device, load, answer=Sustained, timeout_s=timeout_s + lasting)}
-
-
-def _parities(plan: Plan, device: Device) -> dict[int, Parity]:
-    """Of the outputs that `device` itself gives, by the place of the cell; none where it gives none."""
-    run = partial(execute, device=device)
-    found = {}
-    for index, cell in enumerate(plan.cells):
-        with suppress(EdgeError):
+        case "parity" if not (cell.artifact.folder / GOLDEN).exists():
+            return {}
+        case "parity":
+            run = partial(execute, device=device, timeout_s=timeout_s)
             verdict = Parity.of(check(cell.artifact, execute=run, engine=cell.runtime))
-            found[index] = verdict.model_copy(update={"engine": f"{cell.runtime}, there"})
-    return found
+            return {"parity": verdict.model_copy(update={"engine": f"{cell.runtime}, there"})}
 
 
-def _parity(index: int, cell: Cell, there: Mapping[int, Parity] | None) -> Parity | None:
-    if there is not None:
-        return there.get(index)
-    record = cell.artifact.manifest.parity
-    return Parity.of(record) if record and not cell.original else None
-
-
-def _result(index: int, plan: Plan, journal: Journal, there: Mapping[int, Parity] | None) -> Result:
+def _result(index: int, plan: Plan, journal: Journal, *, foreign: bool) -> Result:
     cell = plan.cells[index]
     entries = [entry for entry in journal.entries if entry.cell == index]
     manifest, own_file = cell.artifact.manifest, not cell.original
+    # That of the conversion says nothing of what another machine computes.
+    here = Parity.of(manifest.parity) if own_file and manifest.parity and not foreign else None
     return Result(
         session=journal.header.session,
         started=journal.header.started,
@@ -248,9 +242,9 @@ def _result(index: int, plan: Plan, journal: Journal, there: Mapping[int, Parity
         target=manifest.target if own_file else None,
         precision=manifest.precision if own_file else "fp32",
         artifact_digest=cell.artifact.digest if own_file else None,
-        artifact_path=str(cell.artifact.folder) if own_file else None,
+        artifact_path=str(cell.artifact.folder.resolve()) if own_file else None,
         size_bytes=cell.artifact.size_bytes if own_file else None,
-        parity=_parity(index, cell, there),
+        parity=next((entry.parity for entry in entries if entry.parity), here),
         runtime=cell.runtime,
         threads=cell.threads,
         batch=cell.batch,

@@ -7,7 +7,7 @@ The unit of replication is a fresh process, since processes differ more than cal
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from types import MappingProxyType
 from typing import Final, TypeVar
@@ -46,31 +46,23 @@ class Effort:
 
 
 # Six is the fewest processes for which an exact 95 % interval of the median exists: see statistics.py.
+QUICK: Final = Effort(
+    name="quick",
+    processes=3,
+    most_processes=6,
+    half_width=0.05,
+    cap_s=60,
+    budget_ns=SECOND_NS // 2,
+    min_samples=20,
+    cap_ns=3 * SECOND_NS,
+    warm_up_cap_ns=SECOND_NS,
+)
+# For a verdict on two: as many rounds as find a difference of 10 % nine times in ten (docs/verdicts.md).
+PAIRED: Final = replace(QUICK, name="paired", processes=20, most_processes=20, half_width=1.0, cap_s=600)
 EFFORTS: Final[Mapping[str, Effort]] = MappingProxyType(
     {
-        "quick": Effort(
-            name="quick",
-            processes=3,
-            most_processes=6,
-            half_width=0.05,
-            cap_s=60,
-            budget_ns=SECOND_NS // 2,
-            min_samples=20,
-            cap_ns=3 * SECOND_NS,
-            warm_up_cap_ns=SECOND_NS,
-        ),
-        # For a verdict on two: as many rounds as find a difference of 10 % nine times in ten.
-        "paired": Effort(
-            name="paired",
-            processes=20,
-            most_processes=20,
-            half_width=1.0,
-            cap_s=600,
-            budget_ns=SECOND_NS // 2,
-            min_samples=20,
-            cap_ns=3 * SECOND_NS,
-            warm_up_cap_ns=SECOND_NS,
-        ),
+        "quick": QUICK,
+        "paired": PAIRED,
         "default": Effort(
             name="default",
             processes=10,

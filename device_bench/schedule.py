@@ -14,7 +14,7 @@ from typing import Final, Literal
 from .protocol import Effort
 from .statistics import series_interval
 
-Pass = Literal["time", "memory", "energy", "sustained"]
+Pass = Literal["time", "memory", "energy", "sustained", "parity"]
 # It takes part in every round that is added, so that there is always something to compare with side by side.
 REFERENCE: Final = 0
 

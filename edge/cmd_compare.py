@@ -16,7 +16,7 @@ from .options import RESULTS, Batches, Device, FailAbove, Json, Quiet, Results, 
 
 if TYPE_CHECKING:
     from ..device_bench.comparison import Comparison
-    from ..device_bench.duel import Duel, Measure
+    from ..device_bench.duel import Duel, Measure, Regressed
     from ..device_bench.plan import Cell
     from ..device_bench.result import Result
 
@@ -55,18 +55,18 @@ def compare(
     matrix = {"runtimes": runtime, "threads": counts(threads, "--threads"), "batches": counts(batch, "--batch")}
     duels = _duels(subjects, baseline, matrix)
     result.require_writable(out)
-    how = {"metric": metric.value, "noise_floor": _noise_floor(device)}
-
     first, second = (
+        # The second time in another order, so that nothing of the first one is in it.
         _measuring(device, effort=effort, seed=drawn, out=out, quiet=quiet)
-        # In another order, so that nothing of the first one is in it.
         for drawn in (seed, seed + 1)
     )
-    found = duel.settle(duels, first, **how)  # type: ignore[arg-type]
-    slower = _slower(duels, found, fail_above)
-    repeated = duel.settle(slower, second, **how) if _is_measured(slower) else []  # type: ignore[arg-type]
-    _show([*found, *repeated], as_json=json)
-    return _fail(_slower(slower, repeated, fail_above) if repeated else slower, fail_above)
+    found = duel.settle(duels, first, metric=metric.value)
+    if fail_above is None:
+        _show(found, as_json=json)
+        return 0
+    slower = duel.regressed(duels, found, second, most=fail_above, metric=metric.value)
+    _show([*found, *slower.again], as_json=json)
+    return _fail(slower, fail_above)
 
 
 def _measuring(device: str, *, effort: str, seed: int, out: Path, quiet: bool) -> Measure:
@@ -93,24 +93,6 @@ def _duels(subjects: Sequence[Path], baseline: Path | None, matrix: dict[str, An
     return duel.of_cells(plan.cells(opened, **matrix)) if opened else duel.of_results(measured)
 
 
-def _noise_floor(device: str) -> float:
-    """What `doctor --measure` found on this machine, if it was of late."""
-    from ..device_bench import resolution
-    from ..device_bench.device import connect
-
-    return resolution.noise_floor(connect(device).info()) or 0.0
-
-
-def _slower(duels: Sequence[Duel], found: Sequence[Comparison], most: float | None) -> list[Duel]:
-    return [each for each, one in zip(duels, found, strict=True) if most is not None and one.is_regression(most)]
-
-
-def _is_measured(duels: Sequence[Duel]) -> bool:
-    from ..device_bench.plan import Cell
-
-    return bool(duels) and all(isinstance(each.candidate, Cell) for each in duels)
-
-
 def _show(found: Sequence[Comparison], *, as_json: bool) -> None:
     from ..device_bench import comparison
     from . import show
@@ -122,11 +104,13 @@ def _show(found: Sequence[Comparison], *, as_json: bool) -> None:
     show.table("", comparison.COLUMNS, lines, footer=comparison.MEANING)
 
 
-def _fail(slower: Sequence[Duel], most: float | None) -> int:
+def _fail(slower: Regressed, most: float) -> int:
     from . import show
 
-    if not slower:
-        return 0
-    sure = "twice over" if _is_measured(slower) else "by the record alone, it could not be measured again"
-    show.error(Regression(f"{len(slower)} of them slower by more than {most:.1%}, {sure}"))
-    return Regression.exit_code
+    for found, how in (
+        (slower.confirmed, "twice over"),
+        (slower.recorded, "by the record alone, it could not be measured again"),
+    ):
+        if found:
+            show.error(Regression(f"{len(found)} of them slower by more than {most:.1%}, {how}"))
+    return Regression.exit_code if slower.confirmed or slower.recorded else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..device_bench.operators import Kind
     from ..device_bench.record import Profile
 
-TIMEOUT_S = 600.0
+TIMEOUT_S: Final = 600.0
 
 
 def profile(

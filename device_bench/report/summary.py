@@ -28,7 +28,7 @@ PERCENTILES: Final = {"p90": 0.90, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 class Row:
     """One result in numbers; None is what was not measured or does not apply.
 
-    Latency, load and first inference are medians over processes; the interval is the exact one of the median, None
+    Latency, load and first inference are medians over processes; the interval is that of the median, None
     below six processes, and `latency_coverage` what it is worth: at least 0.95 unless neighbours in time were alike.
     Minimum to outliers are of all samples, each the mean of up to `block` calls; a percentile is None where there are
     too few for it, and `…_upper_ms` what it hardly exceeds. `process_cv` is deviation over mean of the processes'

@@ -244,6 +244,17 @@ def wait_until(condition: Callable[[], bool], *, timeout_s: float = 30) -> None:
 
 
 @contextmanager
+def meanwhile(action: Callable[[], None]) -> Iterator[None]:
+    """Do `action` at the same time, and wait for its end."""
+    thread = threading.Thread(target=action)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+@contextmanager
 def interrupted_when(condition: Callable[[], bool]) -> Iterator[None]:
     """Ctrl-C in this process as soon as `condition` holds."""
 
@@ -251,9 +262,5 @@ def interrupted_when(condition: Callable[[], bool]) -> Iterator[None]:
         wait_until(condition)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
-    thread = threading.Thread(target=press)
-    thread.start()
-    try:
+    with meanwhile(press):
         yield
-    finally:
-        thread.join()

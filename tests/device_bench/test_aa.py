@@ -152,7 +152,7 @@ def test_the_interval_covers_from_a_part_of_the_recording(slots: int) -> None:
         found, unwidened = covered(series, truth), covered(series, truth, by=median_interval)
         print(f"recording, {slots} configurations, {rounds} rounds: {found}; unwidened {unwidened}")
         # Six rounds, or a configuration alone, may see a thirtieth of the session that the truth is about.
-        assert found.share >= (0.9 if slots > 1 and rounds >= 10 else 0.8)
+        assert found.share >= (0.9 if slots > 1 else 0.8)
 
 
 @recorded

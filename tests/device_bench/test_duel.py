@@ -14,7 +14,7 @@ from evit_edge.device_bench.plan import Cell
 from evit_edge.device_bench.result import Result
 from evit_edge.models.errors import Unsupported
 
-from .conftest import MakeArtifact, MakeResult, make_trial
+from .conftest import DEVICE, MakeArtifact, MakeResult, make_trial
 
 MS = 1_000_000
 
@@ -35,13 +35,14 @@ class Machine:
     def __init__(self, make_result: MakeResult) -> None:
         self.make_result = make_result
         self.sessions = 0
+        self.factor = 1.2
 
     def __call__(self, cells: Sequence[Cell]) -> list[Result]:
         self.sessions += 1
         return [
             self.make_result(
                 session=f"new {self.sessions}",
-                trials=trials(1.2 if "slow" in cell.artifact.folder.name else 1.0, place=min(place, 1)),
+                trials=trials(self.factor if "slow" in cell.artifact.folder.name else 1.0, place=min(place, 1)),
                 artifact_digest=cell.artifact.digest,
                 artifact_path=str(cell.artifact.folder),
             )
@@ -132,6 +133,43 @@ def test_what_has_no_baseline_at_all_is_refused(make_artifact: MakeArtifact, mak
         duel.against([make_result()], [make_result(batch=2)])
     with pytest.raises(Unsupported, match="baseline"):
         duel.against([make_result(precision="int8")], [make_artifact()])
+
+
+def test_records_of_different_machines_raise_no_suspicion(make_result: MakeResult) -> None:
+    other = DEVICE.model_copy(update={"cpu": "Another CPU"})
+    old, new = make_result(session="1", trials=trials(1.0)), make_result(session="2", trials=trials(3.0))
+    (suspected,) = comparison.with_history([(old, new)])
+    (told,) = comparison.with_history([(old, new.model_copy(update={"device": other}))])
+    assert suspected.verdict.suspected
+    assert (told.verdict.suspected, told.verdict.reason) == (False, "measured on different machines")
+
+
+def test_a_change_within_the_noise_of_its_machine_is_none(make_result: MakeResult) -> None:
+    pair = (make_result(trials=trials(1.0)), make_result(trials=trials(1.2, place=1)))
+    (quiet,) = comparison.side_by_side([pair], noise_floor=lambda device: None)
+    (noisy,) = comparison.side_by_side([pair], noise_floor=lambda device: 0.3 if device == DEVICE else None)
+    assert (quiet.verdict.kind, noisy.verdict.kind) == ("slower", "inconclusive")
+    assert "within the noise of 30.0%" in noisy.verdict.reason
+
+
+def test_a_regression_is_measured_again_where_it_can_be(
+    make_artifact: MakeArtifact, make_result: MakeResult, machine: Machine
+) -> None:
+    cells = plan.cells([make_artifact("a"), make_artifact("slow"), make_artifact("b")])
+    recorded = duel.Duel(
+        baseline=make_result(trials=trials(1.0)), candidate=make_result(trials=trials(1.5, place=1), precision="int8")
+    )
+    duels = [*duel.of_cells(cells), recorded]
+    found = duel.settle(duels, machine)
+    slower = duel.regressed(duels, found, machine, most=0.05)
+    assert machine.sessions == 2
+    assert len(slower.again) == len(slower.confirmed) == 1
+    assert slower.confirmed[0].candidate.artifact_path == str(cells[1].artifact.folder)
+    assert [each.candidate.precision for each in slower.recorded] == ["int8"]
+    calm = Machine(make_result)
+    calm.factor = 1.0
+    assert not duel.regressed(duels, found, calm, most=0.05).confirmed
+    assert not duel.regressed(duels, found, calm, most=0.6).again
 
 
 def test_of_many_comparisons_some_differ_by_chance(make_result: MakeResult) -> None:

@@ -13,16 +13,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from evit_edge.converters import golden, tensors
+from evit_edge.converters.artifact import digests_of, read, write_manifest
 from evit_edge.device_bench import plan, result
 from evit_edge.device_bench.device import connect
 from evit_edge.device_bench.job import MemoryJob, TimeJob, ask
+from evit_edge.device_bench.journal import Entry, Journal
 from evit_edge.device_bench.on_ssh import SshDevice
 from evit_edge.device_bench.protocol import EFFORTS
 from evit_edge.device_bench.record import Memory, Timing
+from evit_edge.device_bench.report import summary
 from evit_edge.device_bench.session import execute
 from evit_edge.models.errors import DeviceFailed, UnknownName, Unsupported
 
-from .conftest import WEIGHTS, MakeArtifact, interrupted_when, processes_naming, wait_until
+from .conftest import WEIGHTS, MakeArtifact, interrupted_when, make_trial, processes_naming, wait_until
 from .plain_board import Board, board, device, environment, server
 
 __all__ = ["board", "device", "server"]
@@ -149,6 +153,32 @@ def test_what_no_board_can_do_is_refused(device: SshDevice, make_artifact: MakeA
     (row,) = plan.run(wanted, device)
     assert row.failure
     assert "batch fixed at 4" in row.failure.message
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_a_rows_parity_is_that_of_what_the_board_computes(
+    device: SshDevice, make_artifact: MakeArtifact, shift: float
+) -> None:
+    artifact = make_artifact()
+    assert artifact.manifest.parity
+    pixels = np.random.default_rng(2).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+    logits = artifact.manifest.model.preprocess.value().normalise(pixels).reshape(4, -1) @ WEIGHTS
+    wanted = [tensors.softmax(logits), logits + shift * np.abs(logits).max() * np.eye(4, 10, dtype=np.float32)]
+    outputs = {f"output_images_{place}": array for place, array in enumerate(wanted)}
+    golden.save(artifact.folder, {"pixels_images": pixels, "gain_images": np.ones((), np.float32), **outputs})
+    files = {"files": digests_of(artifact.folder)}
+    write_manifest(artifact.folder, artifact.manifest.model_copy(update=files))
+    wish = plan.Plan(cells=plan.cells([read(artifact.folder)]), effort="quick", seed=0, command=["x"])
+    timed = [
+        Entry(cell=0, kind="time", round=number, order=0, seconds=1.0, timing=make_trial(number).timing)
+        for number in range(6)
+    ]
+    (row,) = plan.run(wish, device, journal=Journal(plan.begun(wish, device), entries=timed))
+    assert row.failure is None
+    assert row.memory
+    assert row.parity
+    assert (row.parity.engine, row.parity.passed) == ("onnxruntime, there", shift == 0)
+    assert summary.rows([row])[0].ranked == (shift == 0)
 
 
 def test_ctrl_c_in_the_command_leaves_nothing_there(board: Board, make_artifact: MakeArtifact, tmp_path: Path) -> None:

@@ -8,8 +8,6 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,23 +25,13 @@ from evit_edge.device_bench.ssh.failures import LinkCut, refused
 from evit_edge.device_bench.ssh.link import CONFIG, _marked
 from evit_edge.models.errors import DeviceFailed
 
-from .conftest import MakeArtifact, processes_naming, wait_until
+from .conftest import MakeArtifact, meanwhile, processes_naming, wait_until
 from .plain_board import Board, board, device, server
 
 __all__ = ["board", "device", "server"]
 
 # Says in a file that it ran, and takes its time.
 SLOW = ["python3", "-c", "import sys, time; open(sys.argv[1], 'a').write('x'); time.sleep(float(sys.argv[2]))"]
-
-
-@contextmanager
-def meanwhile(action: Callable[[], None]) -> Iterator[None]:
-    thread = threading.Thread(target=action)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
 
 
 def cut(board: Board) -> None:

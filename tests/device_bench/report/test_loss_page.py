@@ -2,7 +2,6 @@
 
 import math
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,8 @@ import pytest
 from evit_edge.converters.losses import Bars, Loss, Losses, OutputLoss, Picture, WeightLoss
 from evit_edge.device_bench.report import drawing, loss_chart, loss_page
 from evit_edge.models.errors import FileProblem
+
+from .tags import Tags
 
 EVIL = "<script>alert(1)</script>"
 
@@ -41,22 +42,6 @@ def losses(*operators: Loss) -> Losses:
         left_out=(),
         notes=(),
     )
-
-
-class Tags(HTMLParser):
-    """The tags of a page, and what it refers to."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.found: list[str] = []
-        self.references: list[str] = []
-        self.ids: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append(tag)
-        self.ids += [str(value) for name, value in attrs if name == "id"]
-        self.references += [str(value) for name, value in attrs if name in ("href", "src", "xlink:href", "action")]
 
 
 def page() -> str:
