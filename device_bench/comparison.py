@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 from pydantic import TypeAdapter
 
+from ..models.errors import Unsupported
 from .result import Result
 from .verdict import CHANGE, PAIRS, P, Reading, Verdict, against_history, compare, holm
 
@@ -56,6 +57,8 @@ def with_history(pairs: Sequence[tuple[Result, Result]], *, metric: Metric = "me
 
 def _readings(result: Result, metric: Metric) -> list[Reading]:
     of = METRICS[metric]
+    if metric != "median" and any(trial.timing.summary for trial in result.trials):
+        raise Unsupported(f"{result.runtime} keeps its single calls to itself: there is no {metric}", "compare medians")
     return [
         Reading(session=result.session, round=trial.round, order=trial.order, value=of(trial.timing.per_call_ns))
         for trial in result.trials
