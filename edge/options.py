@@ -58,7 +58,9 @@ Device = Annotated[
 BenchmarkBinary = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE", help="Android: TFLite's benchmark_model for the phone; or $EVIT_EDGE_BENCHMARK_BINARY."
+        callback=_for_phones,
+        metavar="FILE",
+        help="Android: TFLite's benchmark_model for the phone; or $EVIT_EDGE_BENCHMARK_BINARY.",
     ),
 ]
 Results = Annotated[Path, typer.Option("--out", help="Raw results are added to this file, a line a row.")]

@@ -1,6 +1,6 @@
-"""The phone's side of adb, over TCP: `python adbd.py PORT ROOT CONTROL`, with the folder ROOT as the phone's disk.
+"""The phone's side of adb, over TCP: `python adbd.py PORT ROOT CONTROL SHELL…`, with the folder ROOT as its disk.
 
-Commands run in a shell whose root is ROOT, with this machine's programs in `/usr`. CONTROL is a JSON file that is read
+A command is what is added to SHELL. CONTROL is a JSON file that is read
 whenever something is decided: `authorised`, `room_bytes` (what a push may write at most, null for any) and `lists` (the
 features that are offered). SIGUSR1 cuts every connection, SIGTERM ends it.
 """
@@ -14,6 +14,7 @@ import struct
 import sys
 from asyncio import StreamReader, StreamWriter
 from asyncio.subprocess import PIPE, STDOUT, Process
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,19 +25,6 @@ FEATURES = "shell_v2,cmd,stat_v2,fixed_push_mkdir"
 TOKEN, PUBLIC_KEY = 1, 3
 STDIN_ID, STDOUT_ID, STDERR_ID, EXIT_ID, CLOSE_STDIN_ID = range(5)
 NO_SPACE = "write failed: No space left on device"
-# What a shell on the phone sees: programs, processes and devices of this machine, and all else from ROOT.
-ENTER = """
-root=$1
-for each in usr proc dev; do mkdir -p "$root/$each"; mount --rbind "/$each" "$root/$each" || exit 125; done
-for each in bin sbin lib lib32 lib64; do
-  [ -e "/$each" ] && [ ! -e "$root/$each" ] && ln -s "usr/$each" "$root/$each"
-done
-cd "$root" || exit 125
-export PATH=/system/bin:/usr/sbin:/usr/bin:/sbin:/bin ANDROID_ROOT=/system HOME=/
-unset TMPDIR
-exec chroot "$root" /bin/sh -c "$2"
-"""
-UNSHARE = ("unshare", "--mount") if os.geteuid() == 0 else ("unshare", "--user", "--map-root-user", "--mount")
 
 
 class Hangup(Exception):
@@ -49,25 +37,19 @@ class Stream:
     def __init__(self, connection: "Connection", own: int, other: int) -> None:
         self._connection = connection
         self.own, self.other = own, other
-        self._incoming: asyncio.Queue[bytes] = asyncio.Queue()
+        self.incoming: asyncio.Queue[bytes] = asyncio.Queue()
         self._rest = b""
-        self._ready = asyncio.Event()
+        self.ready = asyncio.Event()
         self.closed = asyncio.Event()
-
-    def arrived(self, data: bytes) -> None:
-        self._incoming.put_nowait(data)
-
-    def answered(self) -> None:
-        self._ready.set()
 
     def hang_up(self) -> None:
         self.closed.set()
-        self._ready.set()
-        self._incoming.put_nowait(b"")
+        self.ready.set()
+        self.incoming.put_nowait(b"")
 
     async def read(self, count: int) -> bytes:
         while len(self._rest) < count:
-            more = await self._incoming.get()
+            more = await self.incoming.get()
             if not more:
                 raise Hangup
             self._rest += more
@@ -78,9 +60,9 @@ class Stream:
         for start in range(0, len(data), MAX_DATA):
             if self.closed.is_set():
                 raise Hangup
-            self._ready.clear()
+            self.ready.clear()
             await self._connection.send(b"WRTE", self.own, self.other, data[start : start + MAX_DATA])
-            await self._ready.wait()
+            await self.ready.wait()
 
 
 class Connection:
@@ -90,7 +72,6 @@ class Connection:
         self._phone, self._reader, self._writer = phone, reader, writer
         self._streams: dict[int, Stream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._asked_for_key = False
 
     async def send(self, command: bytes, first: int, second: int, data: bytes = b"") -> None:
         magic = int.from_bytes(command, "little") ^ 0xFFFFFFFF
@@ -120,22 +101,20 @@ class Connection:
             case b"OPEN":
                 await self._open(first, data.rstrip(b"\0").decode())
             case b"OKAY" if stream:
-                stream.answered()
+                stream.ready.set()
             case b"WRTE" if stream:
-                stream.arrived(data)
+                stream.incoming.put_nowait(data)
                 await self.send(b"OKAY", second, first)
             case b"CLSE" if stream:
                 stream.hang_up()
 
     async def _greet(self, *, proven: bool) -> None:
         control = self._phone.control()
-        if not control.get("authorised", True):
-            # A phone whose owner is yet to tap on Allow asks, and then says nothing more.
-            if not proven and not self._asked_for_key:
+        trusts = control.get("authorised", True)
+        if not trusts or (control.get("asks", False) and not proven):
+            # Once it was shown a key, a phone whose owner is yet to tap on Allow says nothing more.
+            if not proven:
                 await self.send(b"AUTH", TOKEN, 0, bytes(20))
-            return
-        if control.get("asks", False) and not proven:
-            await self.send(b"AUTH", TOKEN, 0, bytes(20))
             return
         name = "ro.product.name=husky;ro.product.model=Pixel_8_Pro;ro.product.device=husky"
         banner = f"device::{name};features={control.get('lists', FEATURES)}"
@@ -169,32 +148,27 @@ class Connection:
 class Phone:
     """What is behind all connections: a disk, and a shell."""
 
-    def __init__(self, root: Path, control: Path) -> None:
-        self._root, self._control = root, control
-        self._connections: set[Connection] = set()
+    def __init__(self, root: Path, control: Path, shell: Sequence[str]) -> None:
+        self._root, self._control, self._shell = root, control, shell
+        self.connections: set[Connection] = set()
 
     def control(self) -> dict[str, Any]:
         return dict(json.loads(self._control.read_text()))
 
     async def connected(self, reader: StreamReader, writer: StreamWriter) -> None:
         connection = Connection(self, reader, writer)
-        self._connections.add(connection)
+        self.connections.add(connection)
         await connection.serve()
-        self._connections.discard(connection)
+        self.connections.discard(connection)
 
     def cut(self) -> None:
-        for connection in self._connections:
+        for connection in self.connections:
             connection.cut()
-
-    async def left(self) -> None:
-        """Wait until nobody is connected."""
-        while self._connections:
-            await asyncio.sleep(0.01)
 
     async def shell(self, stream: Stream, command: str, *, framed: bool) -> None:
         """Run it; without frames both outputs are one, and nobody hears how it ended."""
         process = await asyncio.create_subprocess_exec(
-            *UNSHARE, "sh", "-c", ENTER, "sh", str(self._root), command,
+            *self._shell, command,
             stdin=PIPE, stdout=PIPE, stderr=PIPE if framed else STDOUT, start_new_session=True,
         )  # fmt: skip
         fed = asyncio.create_task(_feed(stream, process, framed=framed))
@@ -236,11 +210,8 @@ class Phone:
         there.parent.mkdir(parents=True, exist_ok=True)
         failed = False
         with there.open("wb") as file:
-            while True:
-                kind, length = struct.unpack("<4sI", await stream.read(8))
-                if kind == b"DONE":
-                    break
-                data = await stream.read(length)
+            while (head := struct.unpack("<4sI", await stream.read(8)))[0] != b"DONE":
+                data = await stream.read(head[1])
                 failed = failed or (room is not None and file.tell() + len(data) > room)
                 if not failed:
                     file.write(data)
@@ -292,16 +263,14 @@ def _framed(kind: bytes, data: bytes) -> bytes:
 
 def _stated(kind: bytes, path: Path) -> bytes:
     try:
-        found = path.lstat() if kind != b"STA2" else path.stat()
-    except OSError as error:
-        if kind == b"STAT":
-            return struct.pack("<4s3I", kind, 0, 0, 0)
-        return struct.pack("<4sI2Q4IQ3q", kind, error.errno or 2, *[0] * 10)
-    mtime = int(found.st_mtime)
+        found, error = path.stat(follow_symlinks=kind == b"STA2"), 0
+    except OSError as failure:
+        found, error = os.stat_result([0] * 10), failure.errno or 2
+    mode, size, mtime = found.st_mode, found.st_size, int(found.st_mtime)
     if kind == b"STAT":
-        return struct.pack("<4s3I", kind, found.st_mode, found.st_size, mtime)
-    owner = (found.st_dev, found.st_ino, found.st_mode, found.st_nlink, 2000, 2000)
-    return struct.pack("<4sI2Q4IQ3q", kind, 0, *owner, found.st_size, mtime, mtime, mtime)
+        return struct.pack("<4s3I", kind, mode, size, mtime)
+    owner = (found.st_dev, found.st_ino, mode, found.st_nlink, 2000, 2000)
+    return struct.pack("<4sI2Q4IQ3q", kind, error, *owner, size, mtime, mtime, mtime)
 
 
 def _listed(folder: Path) -> bytes:
@@ -313,8 +282,8 @@ def _listed(folder: Path) -> bytes:
     return entries + struct.pack("<4s4I", b"DONE", 0, 0, 0, 0)
 
 
-async def main(port: int, root: Path, control: Path) -> None:
-    phone, ended = Phone(root, control), asyncio.Event()
+async def main(port: int, root: Path, control: Path, shell: Sequence[str]) -> None:
+    phone, ended = Phone(root, control, shell), asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGUSR1, phone.cut)
     loop.add_signal_handler(signal.SIGTERM, ended.set)
@@ -323,9 +292,9 @@ async def main(port: int, root: Path, control: Path) -> None:
     await ended.wait()
     server.close()
     phone.cut()
-    with suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(phone.left(), timeout=5)
+    while phone.connections:
+        await asyncio.sleep(0.01)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])))
+    asyncio.run(main(int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4:]))

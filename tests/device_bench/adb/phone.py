@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..conftest import processes_naming, wait_until
-from .adbd import UNSHARE
 
+UNSHARE: Final = ("unshare", "--mount") if os.geteuid() == 0 else ("unshare", "--user", "--map-root-user", "--mount")
 BELOW: Final = "data/local/tmp"
 PROPERTIES: Final = {
     "ro.product.manufacturer": "Google",
@@ -149,11 +149,11 @@ class Phone:
         self._start(self.port)
 
     def _start(self, port: int) -> int:
-        command = [sys.executable, str(Path(__file__).with_name("adbd.py")), str(port), str(self.root)]
+        here = Path(__file__).parent
+        shell = [*UNSHARE, "sh", str(here / "enter.sh"), str(self.root)]
+        command = [sys.executable, str(here / "adbd.py"), str(port), str(self.root), str(self._control), *shell]
         with self._log.open("a") as log:
-            self._process = subprocess.Popen(
-                [*command, str(self._control)], stdout=subprocess.PIPE, stderr=log, start_new_session=True
-            )
+            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, start_new_session=True)
         assert self._process.stdout
         return int(self._process.stdout.readline())
 

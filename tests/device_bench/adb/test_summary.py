@@ -1,5 +1,7 @@
 """What a tool's summary leaves open is null in the record, unknown in the row, and no ground for a verdict."""
 
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
@@ -24,7 +26,7 @@ TOLD = Summary(
 
 
 def timing(**changes: object) -> Timing:
-    known = {"samples_ns": (2_000_000,), "warm_up_converged": None, "summary": TOLD, **changes}
+    known: dict[str, Any] = {"samples_ns": (2_000_000,), "warm_up_converged": None, "summary": TOLD, **changes}
     return make_trial(**known).timing
 
 
