@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 from pydantic import TypeAdapter
 
+from ..models.errors import Unsupported
 from . import resolution
 from .device import DeviceInfo
 from .result import Result
@@ -69,6 +70,8 @@ def _machine(result: Result) -> tuple[str, str, int]:
 
 def _readings(result: Result, metric: Metric) -> list[Reading]:
     of = METRICS[metric]
+    if metric != "median" and any(trial.timing.summary for trial in result.trials):
+        raise Unsupported(f"{result.runtime} keeps its single calls to itself: there is no {metric}", "compare medians")
     return [
         Reading(session=result.session, round=trial.round, order=trial.order, value=of(trial.timing.per_call_ns))
         for trial in result.trials

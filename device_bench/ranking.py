@@ -48,7 +48,7 @@ class Question(_Record):
     def of(cls, cell: Cell, images: Sha256) -> Question:
         """What `cell` is asked about images of that digest, with the version of the engine that is installed."""
         runtime = RUNTIMES.load(cell.runtime)
-        package = runtime.requires[0].replace("_", "-")
+        package = (*runtime.requires, cell.runtime)[0].replace("_", "-")
         try:
             version = metadata.version(package)
         except metadata.PackageNotFoundError:

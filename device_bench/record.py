@@ -10,6 +10,7 @@ from ..models.errors import EdgeError, error_named
 
 Nanoseconds = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+FixedPerformance = Literal["applied", "unsupported", "failed"]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -39,13 +40,14 @@ class Failure(Record):
 class Placement(Record):
     """What `delegate` (null: none was wanted) runs of the file's nodes, in how many partitions: each costs a hand-over.
 
-    Only nodes of the main graph count; a partition is a run of nodes that the delegate does in one go.
+    Only nodes of the main graph count; a partition is a run of nodes that the delegate does in one go. Null is what a
+    tool does not tell: `nodes_taken` of a part of the graph, or also `partitions` of a delegate that it only names.
     """
 
     delegate: str | None
-    nodes_taken: Annotated[int, Field(ge=0)]
+    nodes_taken: Annotated[int, Field(ge=0)] | None
     nodes: Annotated[int, Field(ge=0)]
-    partitions: Annotated[int, Field(ge=0)]
+    partitions: Annotated[int, Field(ge=0)] | None
 
 
 class Conditions(Record):
@@ -53,7 +55,9 @@ class Conditions(Record):
 
     `load_average` is over one minute; `frequency_mhz` is the fastest core's; `temperature_c` the hottest sensor's;
     `throttled` the bits of a Raspberry Pi's `get_throttled`; `stolen_s` the CPU time that a hypervisor gave to others
-    since it started; `probe_ns` what a fixed piece of work took, the best of a few times.
+    since it started; `probe_ns` what a fixed piece of work took, the best of a few times. What a phone tells: Android's
+    `thermal_status` (0 none, 1 light, 2 moderate … 6 shutdown), its battery, and whether those figures were `faked` by
+    a command; `fixed_performance` is what became of the mode of this name, set for the time of the process.
     """
 
     load_average: float | None = None
@@ -62,6 +66,31 @@ class Conditions(Record):
     throttled: int | None = None
     stolen_s: float | None = None
     probe_ns: Nanoseconds | None = None
+    thermal_status: Annotated[int, Field(ge=0, le=6)] | None = None
+    battery_percent: Annotated[float, Field(ge=0, le=100)] | None = None
+    battery_c: float | None = None
+    faked: bool | None = None
+    fixed_performance: FixedPerformance | None = None
+
+
+class Summary(Record):
+    """What a tool told of its `inferences`, instead of each of them: nanoseconds of one, null what it does not tell.
+
+    `generation` is that of its output, `binary_sha256` that of its file, `arguments` those that it was given, without
+    the places of files. Its inputs were its own random ones.
+    """
+
+    tool: str
+    generation: str
+    binary_sha256: Sha256
+    arguments: tuple[str, ...]
+    warm_ups: Count
+    inferences: Count
+    mean_ns: Annotated[float, Field(gt=0)]
+    min_ns: Annotated[float, Field(ge=0)] | None = None
+    max_ns: Annotated[float, Field(ge=0)] | None = None
+    std_ns: Annotated[float, Field(ge=0)] | None = None
+    percentiles_ns: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
 
 
 class Timing(Record):
@@ -74,6 +103,10 @@ class Timing(Record):
     from the session's seed), with `input_dtypes` as the engine was given them and the SHA-256 of their bytes.
     `cores` are the logical CPUs that the process was bound to. `placement` is null where the engine has no delegates,
     or does not tell. What a record of schema 1 does not have is null or empty.
+
+    With a `summary`, a tool did the timing and kept the single figures to itself: `samples_ns` is the median that it
+    tells, or its mean where it tells none, and `warm_up_ns` the mean of the warm-up, once each; whether that had
+    converged is null.
     """
 
     inputs: Literal["images", "noise"]
@@ -83,7 +116,7 @@ class Timing(Record):
     load_ns: Nanoseconds
     first_ns: Nanoseconds
     warm_up_ns: tuple[Nanoseconds, ...]
-    warm_up_converged: bool
+    warm_up_converged: bool | None
     block: Count
     samples_ns: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1)]
     cpu_ns: tuple[Nanoseconds, ...] | None = None
@@ -91,6 +124,7 @@ class Timing(Record):
     placement: Placement | None = None
     before: Conditions | None = None
     after: Conditions | None = None
+    summary: Summary | None = None
 
     @property
     def per_call_ns(self) -> list[float]:
@@ -102,6 +136,10 @@ class Timing(Record):
         for figures in (self.cpu_ns, self.switches):
             if figures is not None and len(figures) != len(self.samples_ns):
                 raise ValueError("a figure of each sample, or none at all")
+        if self.summary and (len(self.samples_ns), self.block, self.warm_up_converged) != (1, 1, None):
+            raise ValueError("beside a summary there is one sample, of one inference")
+        if not self.summary and self.warm_up_converged is None:
+            raise ValueError("only a tool's summary leaves open whether the warm-up converged")
         return self
 
 

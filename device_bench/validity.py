@@ -20,7 +20,7 @@ Level = Literal["VALID", "SEMI", "INVALID"]
 Doubt = Literal["SEMI", "INVALID"]
 Code = Literal[
     "FAILED", "WRONG_DTYPE", "FALLBACK", "TOO_FEW", "NOISY", "WIDE",
-    "DRIFT", "WARM_UP", "DISTURBED", "LOAD", "THERMAL", "FREQ", "EMULATED",
+    "DRIFT", "WARM_UP", "DISTURBED", "LOAD", "THERMAL", "FREQ", "EMULATED", "FAKED", "SUMMARY",
 ]  # fmt: skip
 
 # Where each of these comes from: docs/validity.md.
@@ -101,7 +101,13 @@ def _wrong_dtype(result: Result) -> Reason | None:
 
 def _fallback(result: Result) -> Reason | None:
     wanted = [trial.timing.placement for trial in result.trials if trial.timing.placement]
-    shares = [(each.nodes_taken / each.nodes, each) for each in wanted if each.delegate and each.nodes]
+    asked = [each for each in wanted if each.delegate and each.nodes]
+    if untold := next((each for each in asked if each.nodes_taken is None), None):
+        parts = f" in {untold.partitions} partitions" if untold.partitions else ""
+        return Reason(
+            code="FALLBACK", level="SEMI", detail=f"{untold.delegate} runs an unknown share of the nodes{parts}"
+        )
+    shares = [(each.nodes_taken / each.nodes, each) for each in asked if each.nodes_taken is not None]
     if not shares:
         return None
     share, worst = min(shares, key=lambda pair: pair[0])
@@ -150,7 +156,7 @@ def _drift(result: Result) -> Reason | None:
 
 
 def _warm_up(result: Result) -> Reason | None:
-    cold = [not trial.timing.warm_up_converged for trial in result.trials]
+    cold = [trial.timing.warm_up_converged is False for trial in result.trials]
     return _in_processes("WARM_UP", cold, what="warm-up did not settle")
 
 
@@ -191,6 +197,9 @@ def _stolen_share(result: Result) -> float:
 
 
 def _thermal(result: Result) -> Reason | None:
+    worst = max((each.thermal_status or 0 for pair in _conditions(result) for each in pair), default=0)
+    if worst > 1:
+        return Reason(code="THERMAL", level="INVALID", detail=f"Android reports the thermal status {worst} of 6")
     bits = [each.throttled for pair in _conditions(result) for each in pair if each.throttled is not None]
     # Bits 0 to 3 are now; 16 to 19 say the same of any time since the board started, so that only new ones count.
     seen = [each | (each & ~bits[0]) >> 16 for each in bits]
@@ -222,6 +231,22 @@ def _emulated(result: Result) -> Reason | None:
         return None
     detail = f"{result.device.device} is emulated: its speed is no board's"
     return Reason(code="EMULATED", level="INVALID", detail=detail)
+
+
+def _faked(result: Result) -> Reason | None:
+    if not any(each.faked for pair in _conditions(result) for each in pair):
+        return None
+    detail = "the phone's battery figures are made up: adb shell dumpsys battery reset"
+    return Reason(code="FAKED", level="INVALID", detail=detail)
+
+
+def _summary(result: Result) -> Reason | None:
+    found = next((timing.summary for timing in _timings(result) if timing.summary), None)
+    if not found:
+        return None
+    kept = "" if found.percentiles_ns else ", not even a median: the figure is a mean"
+    detail = f"{found.tool} tells a summary of each process{kept}; percentiles and disturbed calls are unknown"
+    return Reason(code="SUMMARY", level="SEMI", detail=detail)
 
 
 def _in_processes(code: Code, found: Sequence[bool], *, what: str) -> Reason | None:
@@ -260,5 +285,5 @@ def _before(result: Result) -> list[Conditions]:
 
 _RULES: Final[tuple[Callable[[Result], Reason | None], ...]] = (
     _failed, _wrong_dtype, _fallback, _too_few, _noisy, _wide,
-    _drift, _warm_up, _disturbed, _load, _thermal, _freq, _emulated,
+    _drift, _warm_up, _disturbed, _load, _thermal, _freq, _emulated, _faked, _summary,
 )  # fmt: skip

@@ -7,7 +7,21 @@ from typing import Annotated
 
 import typer
 
-from .options import RESULTS, Artifacts, Batches, Device, Effort, Json, Quiet, Results, Seed, Threads, Verbose, counts
+from .options import (
+    RESULTS,
+    Artifacts,
+    Batches,
+    BenchmarkBinary,
+    Device,
+    Effort,
+    Json,
+    Quiet,
+    Results,
+    Seed,
+    Threads,
+    Verbose,
+    counts,
+)
 
 
 def bench(
@@ -19,6 +33,7 @@ def bench(
     threads: Threads = "1",
     batch: Batches = "1",
     device: Device = "local",
+    benchmark_binary: BenchmarkBinary = None,
     effort: Effort = "default",
     energy: Annotated[bool, typer.Option("--energy", help="Count joules too, where the machine can.")] = False,
     sustained: Annotated[
@@ -36,10 +51,9 @@ def bench(
     from . import outcome, show
 
     matrix = {"threads": counts(threads, "--threads"), "batches": counts(batch, "--batch")}
-    cells = plan.cells([read(folder) for folder in artifacts], runtimes=runtime, **matrix)
     result.require_writable(out)
     wanted = plan.Plan(
-        cells=cells,
+        cells=plan.cells([read(folder) for folder in artifacts], runtimes=runtime, **matrix),
         effort=effort,
         seed=seed,
         command=["evit-edge", *sys.argv[1:]],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated
@@ -28,6 +29,15 @@ def _share(text: str) -> float:
     return float(found[1]) / (100 if found[2] else 1)
 
 
+def _for_phones(path: Path | None) -> Path | None:
+    """The tool is looked for in the environment, where a run file's devices find it too."""
+    from ..device_bench.adb import binary
+
+    if path:
+        os.environ[binary.VARIABLE] = str(path.resolve())
+    return path
+
+
 Artifacts = Annotated[list[Path], typer.Argument(metavar="ARTIFACT…", help="Folders that `convert` wrote.")]
 Json = Annotated[bool, typer.Option("--json", help="Pure JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
@@ -41,7 +51,18 @@ Effort = Annotated[
 ]
 Threads = Annotated[str, typer.Option(help="Thread counts, as 1,2,4.")]
 Batches = Annotated[str, typer.Option(help="Batch sizes, as 1,16.")]
-Device = Annotated[str, typer.Option(help="Where to measure: local, or ssh:HOST as `ssh HOST` reaches it.")]
+Device = Annotated[
+    str,
+    typer.Option(help="Where to measure: local, ssh:HOST as `ssh HOST` reaches it, or adb:SERIAL (adb: the only one)."),
+]
+BenchmarkBinary = Annotated[
+    Path | None,
+    typer.Option(
+        callback=_for_phones,
+        metavar="FILE",
+        help="Android: TFLite's benchmark_model for the phone; or $EVIT_EDGE_BENCHMARK_BINARY.",
+    ),
+]
 Results = Annotated[Path, typer.Option("--out", help="Raw results are added to this file, a line a row.")]
 RESULTS = Path("results.jsonl")
 FailAbove = Annotated[

@@ -57,8 +57,8 @@ class Proof:
     top1: float
     wrong: bool
     nodes: int
-    nodes_taken: int
-    partitions: int
+    nodes_taken: int | None
+    partitions: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -125,7 +125,7 @@ def package_and_label(result: Result) -> tuple[str, str]:
     """The runtime's package and its label, each with the version that was measured, if it is known."""
     try:
         runtime: Runtime = RUNTIMES.load(result.runtime)
-        package, label = runtime.requires[0].replace("_", "-"), runtime.label
+        package, label = (*runtime.requires, result.runtime)[0].replace("_", "-"), runtime.label
     except (UnknownName, MissingDependency):
         # Measured where there are other plug-ins than here.
         package, label = result.runtime, f"{result.runtime} {{version}}"
@@ -181,11 +181,13 @@ def _file(result: Result, accuracies: Sequence[Accuracies]) -> dict[str, Any]:
 
 def _timed(result: Result, timings: Sequence[Timing]) -> dict[str, Any]:
     processes = [timing.per_call_ns for timing in timings]
-    headline, scatter = latency(processes), spread(processes)
+    # What a tool keeps to itself has no minimum, no scatter and no percentiles here.
+    told = [timing.per_call_ns for timing in timings if not timing.summary]
+    headline, scatter = latency(processes), spread(told)
     interval = headline.interval_ns if headline else None
     calm = [_undisturbed(result, timing) for timing in timings]
-    told = all(each is not None for each in calm)
-    undisturbed = latency([each for each in calm if each]) if told else None
+    known = all(each is not None for each in calm)
+    undisturbed = latency([each for each in calm if each]) if known else None
     return {
         "latency_ms": _ms(headline.median_ns) if headline else None,
         "latency_low_ms": _ms(interval.low) if interval else None,
@@ -194,18 +196,18 @@ def _timed(result: Result, timings: Sequence[Timing]) -> dict[str, Any]:
         "images_per_s": throughput(headline.median_ns, batch=result.batch) if headline else None,
         "load_ms": _ms(median(timing.load_ns for timing in timings)) if timings else None,
         "first_ms": _ms(median(timing.first_ns for timing in timings)) if timings else None,
-        "samples": scatter.samples if scatter else 0,
+        "samples": sum(timing.summary.inferences if timing.summary else len(timing.samples_ns) for timing in timings),
         "block": max((timing.block for timing in timings), default=None),
         "min_ms": _ms(scatter.min_ns) if scatter else None,
         "mean_ms": _ms(scatter.mean_ns) if scatter else None,
         "mad_ms": _ms(scatter.mad_ns) if scatter else None,
         "process_cv": scatter.variation if scatter else None,
         "outliers": scatter.outliers if scatter else None,
-        "disturbed": 1 - sum(map(len, (each or [] for each in calm))) / scatter.samples if scatter and told else None,
+        "disturbed": 1 - sum(map(len, (each or [] for each in calm))) / scatter.samples if scatter and known else None,
         "undisturbed_ms": _ms(undisturbed.median_ns) if undisturbed else None,
         "processes": len(processes),
         "process_medians_ms": tuple(_ms(median(samples)) for samples in processes),
-        **_percentiles(list(chain.from_iterable(processes))),
+        **_percentiles(list(chain.from_iterable(told))),
     }
 
 

@@ -86,7 +86,8 @@ def _percentile(name: str) -> Column:
 
 
 def _engine(row: Row) -> str:
-    return f"{row.engine}, {row.delegate} {row.delegate_nodes}/{row.nodes}" if row.delegate else row.engine
+    taken = "?" if row.delegate_nodes is None else row.delegate_nodes
+    return f"{row.engine}, {row.delegate} {taken}/{row.nodes}" if row.delegate else row.engine
 
 
 def _latency(row: Row) -> str:

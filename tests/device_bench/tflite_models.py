@@ -9,12 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evit_edge.converters.artifact import Artifact, TensorRecord
-from evit_edge.device_bench.session import RUNTIMES, Session
+from evit_edge.device_bench.session import RUNTIMES, Bound, Runtime, Session
 
 from .conftest import CLASSES, SIZE, WEIGHTS
 from .tflite_files import Op, Tensor, file
 
-NAMES = [name for name in RUNTIMES.names() if RUNTIMES.load(name).opens("tflite") and not RUNTIMES.load(name).original]
+
+def is_interpreter(runtime: Runtime) -> bool:
+    """Whether it opens TFLite files on every machine."""
+    return runtime.opens("tflite") and not (runtime.original or isinstance(runtime, Bound))
+
+
+NAMES = [name for name in RUNTIMES.names() if is_interpreter(RUNTIMES.load(name))]
 DELEGATED = [name for name in NAMES if not name.endswith("_builtin")]
 
 TENS, ONES = np.array([[10, 20, 30, 40]], np.float32), np.array([[1, 2, 3, 4]], np.float32)

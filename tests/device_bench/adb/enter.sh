@@ -1,0 +1,11 @@
+# sh enter.sh ROOT COMMAND: what a shell on the phone sees: programs, processes and devices of this machine, and all else
+# from the folder ROOT. In a mount namespace of its own.
+root=$1
+for each in usr proc dev; do mkdir -p "$root/$each"; mount --rbind "/$each" "$root/$each" || exit 125; done
+for each in bin sbin lib lib32 lib64; do
+  [ -e "/$each" ] && [ ! -e "$root/$each" ] && ln -s "usr/$each" "$root/$each"
+done
+cd "$root" || exit 125
+export PATH=/system/bin:/usr/sbin:/usr/bin:/sbin:/bin ANDROID_ROOT=/system HOME=/
+unset TMPDIR
+exec chroot "$root" /bin/sh -c "$2"
