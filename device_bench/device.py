@@ -94,3 +94,7 @@ def connect(address: str) -> Device:
     kind, _, where = address.partition(":")
     make: Connect = DEVICES.load(kind)
     return make(where)
+
+
+Listed = Callable[[], Sequence[tuple[str, str]]]
+"""The optional plug-in `LISTED` of a file `on_*.py`: addresses known without connecting, and who names them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Final, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -92,6 +93,9 @@ class Reply(_Record, Generic[Answer]):
 @runtime_checkable
 class Foreign(Protocol):
     """A device without this package: it does a job in its own way, with what it can be given."""
+
+    def runtimes(self) -> Sequence[str]:
+        """The names of the runtimes that are there, those first that tell more."""
 
     def answer(self, job: Measuring | OutputsJob, reply: Path, *, timeout_s: float) -> None:
         """Do `job`, whose paths are of this machine, and write a `Reply` to `reply`; raises `DeviceFailed`."""

@@ -1,65 +1,76 @@
-"""Devices `adb:SERIAL`: an Android phone, reached by the system's `adb`; `adb` alone is the only one that is there.
+"""Devices `adb:SERIAL`: a phone or board, reached by the system's `adb`; `adb` alone is the only one that is there.
 
-A phone has no Python. `benchmark_model` measures there, which the user gives. All that is put there is in one folder of
-the session below `/data/local/tmp/evit-edge`, and is taken away with every process when the session ends.
+An Android phone has no Python: `benchmark_model` measures there, which the user gives. Where there is a Python, our
+runner measures as on a board over ssh. All that is put there is in folders of the session, and is taken away with every
+process when the session ends.
 """
 
 from __future__ import annotations
 
-import time
+import tempfile
 import uuid
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from pydantic import ValidationError
 
 from ..converters import child
 from ..models.download import sha256_of
-from ..models.errors import DeviceFailed
-from .adb import binary, facts, measure
-from .adb.failures import Gone
+from ..models.errors import DeviceFailed, Unsupported
+from .adb import binary, facts, measure, outputs
 from .adb.link import Link, the_serial
+from .benchmark_runtime import BenchmarkModelRuntime
 from .device import Connect, DeviceInfo, Finished
-from .job import Measuring, OutputsJob, Reply, TimeJob
+from .job import Done, Measuring, OutputsJob, Reply, TimeJob
 from .record import Conditions, FixedPerformance, Memory, Timing
+from .remote.device import RunnerDevice
+from .remote.orders import order
+from .session import RUNTIMES
+from .ssh import known
+from .tools.outcome import Outcome
 
 FOLDER: Final = "/data/local/tmp/evit-edge"
 AGENT: Final = Path(__file__).with_name("adb") / "agent.sh"
-# How long one command waits for a run's end, and how long a phone that went away may take to come back.
+# How long one command waits for a run's end.
 PATIENCE_S: Final = 20
-RETURN_S: Final = 60.0
-PAUSE_S: Final = 1.0
 KILLED: Final = 128
 MODES: Final[tuple[FixedPerformance, ...]] = ("applied", "unsupported", "failed")
 
-Said = TypeVar("Said")
-
 
 class AdbDevice:
-    """The phone `serial`."""
+    """The phone behind `link`; `interpreter` is a Python there, if it has one."""
 
-    # It has none.
+    # This package is on none.
     python = ""
 
-    def __init__(self, serial: str) -> None:
-        self._link = Link(serial)
+    def __init__(self, link: Link, interpreter: str = "python3") -> None:
+        self._link = link
         self._folder = f"{FOLDER}/{uuid.uuid4().hex}"
         self._agent = f"{self._folder}/agent.sh"
         self._mode: FixedPerformance | None = None
+        self._runner: RunnerDevice | None = None
         self._close = weakref.finalize(self, partial(_leave, self._link, self._agent, self._folder))
         try:
-            self._put(AGENT, self._agent)
+            self._link.place(AGENT, self._agent)
             self._ask("sweep", FOLDER)
+            if has_python(link, interpreter):
+                # A link of its own: each of them ends with its device.
+                self._runner = RunnerDevice(Link(link.serial), f"adb:{link.serial}", interpreter)
         except BaseException:
             self._close()
             raise
 
+    def runtimes(self) -> Sequence[str]:
+        """Those of the runner where there is Python, which tells every sample; then `benchmark_model`'s."""
+        return [*(self._runner.runtimes() if self._runner else ()), *measure.runtimes()]
+
     def info(self) -> DeviceInfo:
         """What the phone is, now."""
+        there = self._runner.info() if self._runner else None
         said, clocks = self._properties(), facts.clocks(self._link.script(facts.CLOCKS).text)
         frequencies = clocks.get("cpuinfo_max_freq", {})
         governors = clocks.get("scaling_governor", {})
@@ -68,7 +79,7 @@ class AdbDevice:
             "device": f"adb:{self._link.serial}",
             "logical_cpus": len(frequencies) or 1,
             "kernel": self._told(["uname", "-sr"]).strip(),
-            "python": "none",
+            "python": there.python if there else "none",
             "governor": governors.get(0),
             "governors": tuple(sorted(set(governors.values()))) or None,
             "frequency_mhz": facts.fastest_mhz({0: clocks.get("scaling_cur_freq", {}).get(0, "")}),
@@ -76,7 +87,7 @@ class AdbDevice:
             "virtualised": None,
             "load_average": facts.load_average(self._read("/proc/loadavg")),
             "temperature_c": self._thermal()["temperature_c"],
-            "versions": {},
+            "versions": there.versions if there else {},
         }
         try:
             return DeviceInfo.model_validate(known)
@@ -88,7 +99,7 @@ class AdbDevice:
         there = f"{self._folder}/{_digest(source)[:16]}/{source.name}"
         files = [file for file in sorted(source.rglob("*")) if file.is_file()] if source.is_dir() else [source]
         for file in files:
-            self._put(file, f"{there}/{file.relative_to(source)}" if file != source else there)
+            self._link.place(file, f"{there}/{file.relative_to(source)}" if file != source else there)
         return there
 
     def run(self, command: Sequence[str], *, timeout_s: float) -> Finished:
@@ -101,34 +112,68 @@ class AdbDevice:
         part = target.with_name(f"{target.name}.part")
         try:
             self._link.pull(source, part)
-            if sha256_of(part) != self._sha256(source):
+            if sha256_of(part) != self._link.sha256(source):
                 raise DeviceFailed(f"{source} of {self._link.serial} arrived damaged", "try again")
             part.replace(target)
         finally:
             part.unlink(missing_ok=True)
 
     def answer(self, job: Measuring | OutputsJob, reply: Path, *, timeout_s: float) -> None:
-        """Do `job`, whose paths are of this machine, by one process of `benchmark_model`, and write `reply`."""
+        """Do `job`, whose paths are of this machine, by the engine that it names, and write `reply`."""
+        if isinstance(RUNTIMES.load(job.runtime), BenchmarkModelRuntime):
+            found = self._told_by_tool(job, timeout_s=timeout_s)
+            reply.write_text(found.model_dump_json())
+        elif self._runner:
+            self._runner.answer(job, reply, timeout_s=timeout_s)
+        else:
+            raise Unsupported(
+                f"{job.runtime} needs a Python on the device, and there is none",
+                f"try --runtime {measure.runtimes()[0]}",
+            )
+
+    def _told_by_tool(self, job: Measuring | OutputsJob, *, timeout_s: float) -> Reply[Any]:
+        """By one process of `benchmark_model`, or for outputs by as many as there are batches of inputs."""
         work = measure.work(job)
         tool = binary.chosen()
         binary.require(tool, facts.abis(self._properties()))
         places = self.push(tool), self.push(work.artifact.payload)
-        self._require(["chmod", "755", places[0]], what=f"make {places[0]} executable")
+        self._link.require(["chmod", "755", places[0]], what=f"make {places[0]} executable")
+        command = [places[0], f"--graph={places[1]}", *work.arguments]
+        if isinstance(job, OutputsJob):
+            self._save_outputs(job, command, timeout_s=timeout_s)
+            return Reply[Done](answer=Done())
         before = self._conditions()
-        status, text = self._finished([places[0], f"--graph={places[1]}", *work.arguments], timeout_s=timeout_s)
+        outcome, text = self._outcome(command, timeout_s=timeout_s)
         after = self._conditions()
+        if not isinstance(job, TimeJob):
+            return Reply[Memory](answer=measure.memory(outcome))
+        pair = [each.model_copy(update={"fixed_performance": self._mode}) for each in (before, after)]
+        return Reply[Timing](answer=measure.timing(work, outcome, text, binary_sha256=sha256_of(tool), conditions=pair))
+
+    def _save_outputs(self, job: OutputsJob, command: Sequence[str], *, timeout_s: float) -> None:
+        answer = f"{self._folder}/outputs.bin"
+        with tempfile.TemporaryDirectory(prefix="evit-edge-") as folder:
+            scratch, answers = Path(folder), []
+            exchange = outputs.exchange(order(job, scratch))
+            for files in exchange.batches(scratch):
+                arguments = exchange.arguments([self.push(file) for file in files], answer=answer)
+                self._outcome([*command, *arguments], timeout_s=timeout_s)
+                self.pull(answer, scratch / "outputs.bin")
+                # A run that wrote nothing would leave it to be taken for its own.
+                self._link.require(["rm", answer], what=f"remove {answer}")
+                answers.append((scratch / "outputs.bin").read_bytes())
+            exchange.keep(answers, scratch, Path(job.outputs))
+
+    def _outcome(self, command: Sequence[str], *, timeout_s: float) -> tuple[Outcome, str]:
+        status, text = self._finished(command, timeout_s=timeout_s)
         if status != 0:
             raise DeviceFailed(f"benchmark_model {child.how_it_ended(status, text)}", "see docs/android.md")
-        outcome = measure.read(text)
-        if isinstance(job, TimeJob):
-            pair = [each.model_copy(update={"fixed_performance": self._mode}) for each in (before, after)]
-            found = measure.timing(work, outcome, text, binary_sha256=sha256_of(tool), conditions=pair)
-            reply.write_text(Reply[Timing](answer=found).model_dump_json())
-        else:
-            reply.write_text(Reply[Memory](answer=measure.memory(outcome)).model_dump_json())
+        return measure.read(text), text
 
     def close(self) -> None:
         """End what runs there, and take away what was put there; done by itself when Python ends."""
+        if self._runner:
+            self._runner.close()
         self._close()
 
     def _finished(self, command: Sequence[str], *, timeout_s: float) -> tuple[int, str]:
@@ -136,7 +181,7 @@ class AdbDevice:
         folder = f"{self._folder}/run-{uuid.uuid4().hex[:12]}"
         try:
             seconds = str(max(1, round(timeout_s)))
-            self._retried(lambda: self._ask("start", folder, seconds, *command))
+            self._link.until_back(lambda: self._ask("start", folder, seconds, *command))
             state, status = self._waited(folder)
             said = self._read(f"{folder}/mode").strip()
             self._mode = next((mode for mode in MODES if mode == said), None)
@@ -157,25 +202,10 @@ class AdbDevice:
 
     def _waited(self, folder: str) -> tuple[str, int]:
         while True:
-            said = self._retried(lambda: self._ask("wait", folder, str(2 * PATIENCE_S)))
+            said = self._link.until_back(lambda: self._ask("wait", folder, str(2 * PATIENCE_S)))
             state, _, status = said.strip().partition(" ")
             if state != "running":
                 return state, int(status) if status.isdecimal() else 0
-
-    def _retried(self, ask: Callable[[], Said]) -> Said:
-        """The answer, also if the phone goes away meanwhile and comes back: to `ask` twice does nothing twice."""
-        gone_at: float | None = None
-        while True:
-            try:
-                return ask()
-            except Gone as error:
-                gone_at = gone_at or time.monotonic()
-                if time.monotonic() - gone_at > RETURN_S:
-                    message = f"{error.message}; it did not come back within {RETURN_S:g} s"
-                    raise DeviceFailed(message, error.hint) from error
-                time.sleep(PAUSE_S)
-                with suppress(DeviceFailed):
-                    self._link.call_again()
 
     def _conditions(self) -> Conditions:
         """How the phone is; its clock at rest says nothing of that at work, and is left out."""
@@ -194,38 +224,13 @@ class AdbDevice:
 
     def _told(self, command: Sequence[str]) -> str:
         """What a command that changes nothing prints; nothing if it fails."""
-        answer = self._retried(lambda: self._link.shell(command))
+        answer = self._link.until_back(lambda: self._link.shell(command))
         return answer.text if answer.status == 0 else ""
 
-    def _put(self, source: Path, there: str) -> None:
-        """Copy a file that is not there, under another name until its digest there is the right one."""
-        wanted = sha256_of(source)
-        if self._sha256(there) == wanted:
-            return
-        part = f"{there}.part"
-        self._require(["mkdir", "-p", there.rpartition("/")[0]], what=f"make {there}")
-        self._link.push(source, part)
-        if self._sha256(part) != wanted:
-            raise DeviceFailed(f"{source.name} arrived damaged on {self._link.serial}", "try again")
-        self._require(["mv", part, there], what=f"name {there}")
-
-    def _sha256(self, there: str) -> str | None:
-        answer = self._link.shell(["sha256sum", there])
-        return answer.text.partition(" ")[0] if answer.status == 0 else None
-
     def _ask(self, verb: str, folder: str, *arguments: str) -> str:
-        return self._require(
+        return self._link.require(
             ["sh", self._agent, verb, folder, *arguments], what=f"{verb} there", timeout_s=2 * PATIENCE_S + PATIENCE_S
         )
-
-    def _require(self, command: Sequence[str], *, what: str, timeout_s: float = 60.0) -> str:
-        answer = self._link.shell(command, timeout_s=timeout_s)
-        if answer.status == 0:
-            return answer.text
-        serial, said = self._link.serial, " ".join(answer.text.split())[-200:]
-        if "No space left" in said:
-            raise DeviceFailed(f"the disk of {serial} is full", f"make room there: adb -s {serial} shell df -h /data")
-        raise DeviceFailed(f"{serial} cannot {what}: {said or f'status {answer.status}'}", f"see {FOLDER} there")
 
 
 def _digest(source: Path) -> str:
@@ -237,17 +242,30 @@ def _digest(source: Path) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
+def has_python(link: Link, interpreter: str) -> bool:
+    """Whether a shell there finds `interpreter`."""
+    return link.shell(["command", "-v", interpreter]).status == 0
+
+
 def _leave(link: Link, agent: str, folder: str) -> None:
     with suppress(DeviceFailed):
         if link.shell(["sh", agent, "remove", folder]).status != 0:
             # Before it has its agent, there is nothing there that could run.
             link.shell(["rm", "-rf", folder])
             link.shell(["rmdir", FOLDER])
+    link.close()
 
 
-def connect_adb(where: str) -> AdbDevice:
-    """The phone with the serial `where`, or the only one; raises `DeviceFailed`, or `MissingDependency` without adb."""
-    return AdbDevice(the_serial(where))
+def connect_adb(where: str) -> AdbDevice | RunnerDevice:
+    """The device with the serial `where`, or the only one: a phone, or a board that has Python and no Android.
+
+    Raises `DeviceFailed`, or `MissingDependency` without adb.
+    """
+    link = Link(the_serial(where))
+    interpreter = known.python_of(f"adb:{link.serial}")
+    if link.shell(["command", "-v", "getprop"]).status != 0 and has_python(link, interpreter):
+        return RunnerDevice(link, f"adb:{link.serial}", interpreter)
+    return AdbDevice(link, interpreter)
 
 
 DEVICE: Final[Connect] = connect_adb

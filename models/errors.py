@@ -13,6 +13,8 @@
     ├── InvalidMeasurement   7   what was measured does not count
     ├── Regression           8   something became worse by more than was allowed
     └── DeviceFailed         9   a device or its transport failed
+        ├── LinkLost         9   it went away, and did not come back
+        ├── DeviceBusy       9   somebody else measures there
         └── UnreadableOutput 9   a tool on it did not print what it prints when all went well
 
 Exit code 0 is success, 130 an interruption. Anything that is not an `EdgeError` is a
@@ -117,6 +119,14 @@ class DeviceFailed(EdgeError):
     """A device, or the way to it, failed."""
 
     exit_code = 9
+
+
+class LinkLost(DeviceFailed):
+    """The device went away in the middle, and did not come back in time: what it was doing says nothing of a model."""
+
+
+class DeviceBusy(DeviceFailed):
+    """Somebody else measures on the device: two at once would both be wrong."""
 
 
 class UnreadableOutput(DeviceFailed):

@@ -5,11 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ...models.errors import DeviceFailed
-
-
-class Gone(DeviceFailed):
-    """The phone went away before the answer was whole: whether the request was done is unknown."""
-
+from ..remote.link import LinkCut
 
 # What adb prints, in the order in which it is looked for; {serial} is filled in.
 _REFUSALS: Final[tuple[tuple[str, str, str], ...]] = (
@@ -35,11 +31,11 @@ _GONE: Final[tuple[tuple[str, str, str], ...]] = (
 
 
 def refused(serial: str, said: str) -> DeviceFailed:
-    """Why `adb` gave no whole answer; `Gone` where the same may work once the phone is back."""
-    for kind, reasons in ((DeviceFailed, _REFUSALS), (Gone, _GONE)):
+    """Why `adb` gave no whole answer; `LinkCut` where the same may work once the phone is back."""
+    for kind, reasons in ((DeviceFailed, _REFUSALS), (LinkCut, _GONE)):
         for sign, message, hint in reasons:
             if sign in said:
                 return kind(message.format(serial=serial), hint.format(serial=serial))
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     why = lines[-1] if lines else "adb says nothing"
-    return Gone(f"{serial} went away in the middle: {why}", "plug it in again, and try again")
+    return LinkCut(f"{serial} went away in the middle: {why}", "plug it in again, and try again")

@@ -18,7 +18,9 @@ from ..record import Conditions, Memory, Placement, Summary, Timing
 from ..session import RUNTIMES
 from ..tools.benchmark_model import parse
 from ..tools.outcome import Outcome
+from . import outputs
 
+DEFAULT_DELEGATE: Final = "XNNPACK"
 WARM_UP_S: Final = 0.5
 MEMORY_RUNS: Final = 5
 # Logged where the interpreter is talkative enough, a line a graph; the first is the main one.
@@ -31,29 +33,35 @@ REPLACED: Final = re.compile(
 class Work:
     """One invocation: `arguments` without those that name files."""
 
-    job: TimeJob | MemoryJob
+    job: TimeJob | MemoryJob | OutputsJob
     artifact: Artifact
     runtime: BenchmarkModelRuntime
     arguments: tuple[str, ...]
 
 
+def runtimes() -> list[str]:
+    """The names of what the tool can be told to run a model by; that of the tool's own choice comes first."""
+    known = {name: RUNTIMES.load(name) for name in RUNTIMES.names()}
+    names = [name for name, each in known.items() if isinstance(each, BenchmarkModelRuntime)]
+    return sorted(names, key=lambda name: (known[name].delegate != DEFAULT_DELEGATE, name))
+
+
 def work(job: Measuring | OutputsJob) -> Work:
     """What `job` means for the tool; raises `Unsupported` for what no phone can do."""
-    runtime = RUNTIMES.load(job.runtime)
-    if not isinstance(runtime, BenchmarkModelRuntime):
-        names = [name for name in RUNTIMES.names() if isinstance(RUNTIMES.load(name), BenchmarkModelRuntime)]
-        raise Unsupported(f"{job.runtime} does not run on a phone", f"try --runtime {' or '.join(names)}")
-    if not isinstance(job, TimeJob | MemoryJob):
-        raise Unsupported(f"a phone gives no {job.mode} by benchmark_model", "it gives latency and memory")
+    runtime: BenchmarkModelRuntime = RUNTIMES.load(job.runtime)
+    if not isinstance(job, TimeJob | MemoryJob | OutputsJob):
+        raise Unsupported(f"a phone gives no {job.mode} by benchmark_model", "it gives latency, memory and outputs")
     artifact = feeding.opened(runtime, job)
-    if artifact.manifest.inputs[0].shape[0] is None and job.batch != 1:
+    if artifact.manifest.inputs[0].shape[0] is None and not isinstance(job, OutputsJob) and job.batch != 1:
         raise Unsupported("benchmark_model runs a file of any batch with batch 1", f"convert it for batch {job.batch}")
     half = [f"{runtime.half_flag}={str(artifact.manifest.precision != 'fp32').lower()}"] if runtime.half_flag else []
     arguments = [f"--num_threads={job.threads}", *runtime.flags, *half, *_rounds(job)]
     return Work(job=job, artifact=artifact, runtime=runtime, arguments=tuple(arguments))
 
 
-def _rounds(job: TimeJob | MemoryJob) -> list[str]:
+def _rounds(job: TimeJob | MemoryJob | OutputsJob) -> Sequence[str]:
+    if isinstance(job, OutputsJob):
+        return outputs.ONCE
     if isinstance(job, MemoryJob):
         return [f"--num_runs={MEMORY_RUNS}", "--min_secs=0", "--report_peak_memory_footprint=true"]
     effort = EFFORTS[job.effort]

@@ -19,6 +19,8 @@ POLL_S: Final = 0.1
 STOP_S: Final = 10.0
 ABANDONED_S: Final = 86_400.0
 LOCK: Final = "lock"
+# Beside the sessions: whoever holds it is the only one who measures on this machine.
+BUSY: Final = "busy"
 LEADER: Final = "supervisor"
 ENDED: Final = "ended.json"
 
@@ -27,11 +29,18 @@ def run(folder: Path, command: list[str], *, deadline_s: float, patience_s: floa
     """Start `command`, unless `folder` says that it was, and wait for its end, at most `patience_s`.
 
     `state` is `ended`, with `returncode` (null: stopped at the deadline) and the `tail` of what it printed; `running`;
-    or `lost`, where nobody is left to say. What is in the folder stays.
+    `lost`, where nobody is left to say; or `busy`, where nothing was started because another session's command runs.
+    What is in the folder stays.
     """
-    lock = None if folder.exists() else _claimed(folder)
-    if lock is not None:
-        _launch(folder, command, deadline_s, lock=lock)
+    if not folder.exists():
+        alone = _alone(folder.parent.parent)
+        if alone is None:
+            return {"state": "busy"}
+        lock = _claimed(folder)
+        if lock is None:
+            os.close(alone)
+        else:
+            _launch(folder, command, deadline_s, locks=(lock, alone))
     end = time.monotonic() + patience_s
     while True:
         # The order counts: what ended in between has said so.
@@ -60,6 +69,9 @@ def remove(folder: Path) -> None:
         stop(lock.parent)
     with suppress(FileNotFoundError):
         shutil.rmtree(folder)
+    if [each.name for each in folder.parent.iterdir()] == [BUSY] and (alone := _alone(folder.parent)) is not None:
+        (folder.parent / BUSY).unlink()
+        os.close(alone)
     with suppress(OSError):
         folder.parent.rmdir()
 
@@ -70,6 +82,23 @@ def sweep(folder: Path) -> None:
         idle = not any(_held(lock.parent) for lock in other.glob(f"*/{LOCK}"))
         if other != folder and idle and other.stat().st_mtime < time.time() - ABANDONED_S:
             shutil.rmtree(other, ignore_errors=True)
+
+
+def _alone(ours: Path) -> int | None:
+    """The lock of this machine, or None if a command of another session runs; released when it is closed everywhere."""
+    while True:
+        lock = os.open(ours / BUSY, os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The last session may have taken the file away in between: then it locks nobody out.
+            if os.stat(ours / BUSY).st_ino == os.fstat(lock).st_ino:  # noqa: PTH116
+                return lock
+        except BlockingIOError:
+            os.close(lock)
+            return None
+        except FileNotFoundError:
+            pass
+        os.close(lock)
 
 
 def _claimed(folder: Path) -> int | None:
@@ -87,12 +116,13 @@ def _claimed(folder: Path) -> int | None:
     return lock
 
 
-def _launch(folder: Path, command: list[str], deadline_s: float, *, lock: int) -> None:
+def _launch(folder: Path, command: list[str], deadline_s: float, *, locks: tuple[int, ...]) -> None:
     sys.stdout.flush()
     if first := os.fork():
         os.waitpid(first, 0)
-        # The lock is released when the last process that has it open is gone.
-        os.close(lock)
+        # A lock is released when the last process that has it open is gone.
+        for lock in locks:
+            os.close(lock)
         return
     os.setsid()
     if os.fork():

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 from typing import Final
 
 from ...models.errors import DeviceFailed
-
-
-class LinkCut(DeviceFailed):
-    """The connection ended before the answer was whole: whether the request was done is unknown."""
-
+from ..remote.link import LinkCut
 
 # What ssh prints, in the order in which it is looked for; {host} is filled in.
 _REFUSALS: Final[tuple[tuple[str, str, str], ...]] = (
@@ -44,10 +39,3 @@ def refused(host: str, said: str) -> DeviceFailed:
             return DeviceFailed(message.format(host=host), hint.format(host=host))
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     return LinkCut(f"the link to {host} was cut: {lines[-1] if lines else 'ssh says nothing'}", "try again")
-
-
-def not_done(host: str, what: str, number: int | None) -> DeviceFailed:
-    """An operation there that failed with the error `number`."""
-    if number in (errno.ENOSPC, errno.EDQUOT):
-        return DeviceFailed(f"the disk of {host} is full", f"make room there: ssh {host} df -h")
-    return DeviceFailed(f"{host}: {what}", "see the folder ~/.cache/evit-edge there")

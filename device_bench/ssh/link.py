@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import hashlib
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from ...models.errors import DeviceFailed, MissingDependency, UnknownName
-from ..board.first import MARK
-from .failures import LinkCut, not_done, refused
+from ..remote import runner
+from ..remote.link import ANSWER_S, BYTES_A_SECOND, LinkCut, marked, not_done, until_back
+from .failures import refused
 
 CONFIG: Final = "EVIT_EDGE_SSH_CONFIG"
 CONNECT_S: Final = 10
-ANSWER_S: Final = 120.0
-RECONNECT_S: Final = 60.0
-PAUSE_S: Final = 0.5
+PUT_S: Final = 60.0
 # A socket's path has 104 bytes on some systems, and TMPDIR may be long.
 SOCKETS: Final = Path("/tmp")
 _HOST: Final = re.compile(r"[A-Za-z0-9_][\w.@:%+-]*")
@@ -38,35 +36,36 @@ class Link:
         if shutil.which("ssh") is None:
             raise MissingDependency("there is no ssh here", "install OpenSSH's client")
         self.host = host
+        self._is_closed = False
         self._sockets = Path(tempfile.mkdtemp(prefix="evit-edge-", dir=SOCKETS if SOCKETS.is_dir() else None))
 
     def ask(self, command: Sequence[str], *, content: bytes = b"", timeout_s: float = ANSWER_S) -> dict[str, Any]:
         """Run `command` there with `content` as its input, and again if the link is cut: it must bear being repeated.
 
-        Raises `DeviceFailed`; what was cut and does not come back within a minute is one too.
+        Raises `DeviceFailed`, and `LinkLost` if what was cut does not come back.
         """
-        cut_at: float | None = None
-        while True:
-            try:
-                return self._asked(command, content=content, timeout_s=timeout_s)
-            except DeviceFailed as error:
-                if cut_at is None and not isinstance(error, LinkCut):
-                    raise
-                cut_at = cut_at or time.monotonic()
-                if time.monotonic() - cut_at > RECONNECT_S:
-                    message = f"{error.message}; it did not come back within {RECONNECT_S:g} s"
-                    raise DeviceFailed(message, error.hint) from error
-            time.sleep(PAUSE_S)
+        return until_back(
+            self.host,
+            lambda: self._asked(command, content=content, timeout_s=timeout_s),
+            is_closed=lambda: self._is_closed,
+        )
+
+    def put(self, content: bytes, there: str, *, python: str) -> None:
+        """Make the file `there`, whole or not at all, checked by a digest that is computed there."""
+        digest = hashlib.sha256(content).hexdigest()
+        timeout_s = PUT_S + len(content) / BYTES_A_SECOND
+        self.ask([python, "-I", "-c", runner.first(), "put", there, digest], content=content, timeout_s=timeout_s)
 
     def close(self) -> None:
-        """End the shared connection."""
+        """End the shared connection; what waits for it fails at once."""
+        self._is_closed = True
         with contextlib.suppress(DeviceFailed):
             self._run(["-O", "exit", "--", self.host], content=b"", timeout_s=CONNECT_S)
         shutil.rmtree(self._sockets, ignore_errors=True)
 
     def _asked(self, command: Sequence[str], *, content: bytes, timeout_s: float) -> dict[str, Any]:
         status, printed, said = self._run(["--", self.host, shlex.join(command)], content=content, timeout_s=timeout_s)
-        answer = _marked(printed)
+        answer = marked(printed)
         if answer is None:
             raise self._failure(status, said)
         if "error" in answer:
@@ -113,15 +112,3 @@ class Link:
             return LinkCut(f"the answer of {self.host} did not arrive whole", "try again")
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         return DeviceFailed(f"{self.host} ended with status {status}: {lines[-1] if lines else 'it says nothing'}")
-
-
-def _marked(printed: bytes) -> dict[str, Any] | None:
-    """The last line with our mark; None if there is none, or not all of it. A login may print lines of its own."""
-    lines = [line for line in printed.splitlines(keepends=True) if line.startswith(MARK.encode())]
-    if not lines or not lines[-1].endswith(b"\n"):
-        return None
-    try:
-        answer = json.loads(lines[-1].removeprefix(MARK.encode()))
-    except ValueError:
-        return None
-    return answer if isinstance(answer, dict) else None

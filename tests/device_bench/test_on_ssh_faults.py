@@ -20,9 +20,10 @@ from evit_edge.device_bench.device import connect
 from evit_edge.device_bench.job import TimeJob, ask
 from evit_edge.device_bench.on_ssh import SshDevice
 from evit_edge.device_bench.record import Timing
-from evit_edge.device_bench.ssh import link
-from evit_edge.device_bench.ssh.failures import LinkCut, refused
-from evit_edge.device_bench.ssh.link import CONFIG, _marked
+from evit_edge.device_bench.remote import link
+from evit_edge.device_bench.remote.link import LinkCut, marked
+from evit_edge.device_bench.ssh.failures import refused
+from evit_edge.device_bench.ssh.link import CONFIG
 from evit_edge.models.errors import DeviceFailed
 
 from .conftest import MakeArtifact, meanwhile, processes_naming, wait_until
@@ -77,7 +78,7 @@ def test_a_server_that_stays_away_is_told_of_in_one_line(
     device: SshDevice, board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     marker = board.home / "marker"
-    monkeypatch.setattr(link, "RECONNECT_S", 0.5)
+    monkeypatch.setattr(link, "RETURN_S", 0.5)
 
     def stop() -> None:
         wait_until(marker.exists)
@@ -236,8 +237,8 @@ def test_only_a_link_that_was_there_can_be_cut(said: str, is_cut: bool) -> None:
 def test_an_answer_counts_only_if_all_of_it_arrived(noise: str, answer: dict[str, str]) -> None:
     before = noise.replace(MARK, "").encode(errors="replace") + b"\n"
     line = (MARK + json.dumps(answer) + "\n").encode()
-    assert _marked(before + line) == answer
-    assert all(_marked(before + line[:end]) is None for end in range(len(line)))
+    assert marked(before + line) == answer
+    assert all(marked(before + line[:end]) is None for end in range(len(line)))
 
 
 @pytest.mark.slow

@@ -9,9 +9,10 @@ from typing import Final
 import pytest
 
 from evit_edge.converters.artifact import Artifact
-from evit_edge.device_bench import on_adb
 from evit_edge.device_bench.adb import binary
+from evit_edge.device_bench.adb.link import Link
 from evit_edge.device_bench.on_adb import AdbDevice
+from evit_edge.device_bench.remote import link as remote_link
 
 from ..conftest import MakeArtifact, wait_until
 from ..tflite_models import INPUTS, OUTPUTS, fixed, linear
@@ -59,7 +60,7 @@ def phone(phone_of_module: Phone, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
     phone.control()
     phones.lay_out(phone.root)
     phone.system("says", LOG.format(delegate=WHOLE.format("XNNPACK")))
-    monkeypatch.setattr(on_adb, "PAUSE_S", 0.1)
+    monkeypatch.setattr(remote_link, "PAUSE_S", 0.1)
     yield phone
     wait_until(phone.is_clean, timeout_s=15)
 
@@ -67,7 +68,7 @@ def phone(phone_of_module: Phone, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
 @pytest.fixture
 def device(phone: Phone) -> Iterator[AdbDevice]:
     """A session on the phone, which is left at the end."""
-    device = AdbDevice(phone.serial)
+    device = AdbDevice(Link(phone.serial))
     yield device
     device.close()
 

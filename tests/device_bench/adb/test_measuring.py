@@ -170,7 +170,7 @@ def test_a_tool_that_did_not_do_it_gives_an_error_and_no_figure(
 def test_what_a_phone_cannot_do_is_refused_before_anything_is_copied(
     device: AdbDevice, phone: Phone, tool: Path, artifact: Artifact, make_artifact: MakeArtifact, tmp_path: Path
 ) -> None:
-    with pytest.raises(Unsupported, match="litert does not run on a phone") as caught:
+    with pytest.raises(Unsupported, match="litert needs a Python on the device") as caught:
         ask(device, job(artifact, "litert"), answer=Timing, timeout_s=60)
     assert XNNPACK in caught.value.hint
     known = {"artifact": str(artifact.folder), "runtime": XNNPACK, "threads": 1, "batch": 1, "seed": 0}

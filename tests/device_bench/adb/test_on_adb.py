@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from evit_edge.device_bench import on_adb
+from evit_edge.device_bench.adb.link import Link
 from evit_edge.device_bench.device import connect
 from evit_edge.device_bench.on_adb import AdbDevice
+from evit_edge.device_bench.remote import link as remote_link
 from evit_edge.models.errors import DeviceFailed, MissingDependency, UnknownName
 
 from ..conftest import interrupted_when, processes_naming, wait_until
@@ -116,7 +117,7 @@ def test_what_was_left_there_days_ago_is_taken_away(phone: Phone) -> None:
     for name, age_s in (("old of'it", 200_000), ("young", 1000)):
         (ours / name / "run-1").mkdir(parents=True)
         os.utime(ours / name, (time.time() - age_s,) * 2)
-    device = AdbDevice(phone.serial)
+    device = AdbDevice(Link(phone.serial))
     assert (ours / "young").exists()
     assert not (ours / "old of'it").exists()
     device.close()
@@ -135,7 +136,7 @@ def test_the_first_shell_protocol_is_enough(phone: Phone) -> None:
     phone.control(lists="cmd,stat_v2")
     phone.cut()
     back_again(phone)
-    device = AdbDevice(phone.serial)
+    device = AdbDevice(Link(phone.serial))
     assert device.run(["sh", "-c", "echo said; exit 3"], timeout_s=30).returncode == 3
     device.close()
     phone.control()
@@ -169,7 +170,7 @@ def test_two_phones_need_a_serial(phone: Phone, tmp_path: Path) -> None:
         with pytest.raises(DeviceFailed, match="there are 2 devices") as caught:
             connect("adb")
         assert f"adb:{other.serial}" in caught.value.hint
-        device = AdbDevice(other.serial)
+        device = AdbDevice(Link(other.serial))
         device.close()
         assert other.is_clean()
     finally:
@@ -210,7 +211,7 @@ def test_a_full_disk_there_is_named_and_nothing_is_left(device: AdbDevice, phone
         device.push(tmp_path / "big")
     phone.control(room_bytes=10)
     with pytest.raises(DeviceFailed, match=r"the disk of .* is full"):
-        AdbDevice(phone.serial)
+        AdbDevice(Link(phone.serial))
 
 
 def test_a_phone_that_comes_back_has_lost_nothing(device: AdbDevice, phone: Phone) -> None:
@@ -235,7 +236,7 @@ def test_a_phone_that_comes_back_has_lost_nothing(device: AdbDevice, phone: Phon
 def test_a_phone_that_does_not_come_back_is_told_in_time(
     device: AdbDevice, phone: Phone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(on_adb, "RETURN_S", 0.5)
+    monkeypatch.setattr(remote_link, "RETURN_S", 0.5)
     marker = phone.root / BELOW / "begun"
 
     def pull_the_cable() -> None:
@@ -244,7 +245,7 @@ def test_a_phone_that_does_not_come_back_is_told_in_time(
 
     thread = threading.Thread(target=pull_the_cable)
     thread.start()
-    with pytest.raises(DeviceFailed, match=r"it did not come back within 0.5 s"):
+    with pytest.raises(DeviceFailed, match=r"did not come back within 0.5 s"):
         device.run(["sh", "-c", ": >/data/local/tmp/begun; sleep 60"], timeout_s=3)
     thread.join()
     marker.unlink()

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from ...converters import tensors
 from ...converters.artifact import Artifact
-from ...models.errors import DeviceFailed, Unsupported
+from ...models.errors import DeviceFailed
 from .. import feeding
 from ..job import Measuring, MemoryJob, OutputsJob
 from ..session import RUNTIMES, Runtime
-from .runner import runtimes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,9 +67,7 @@ class Order:
 
 
 def order(job: Measuring | OutputsJob, scratch: Path) -> Order:
-    """Prepare `job` in the folder `scratch`; raises `Unsupported` for what no board can do."""
-    if job.runtime not in runtimes():
-        raise Unsupported(f"{job.runtime} does not run on a board", f"there are {', '.join(runtimes())}")
+    """Prepare `job` in the folder `scratch`; raises `Unsupported` for an artifact that its runtime does not open."""
     runtime: Runtime = RUNTIMES.load(job.runtime)
     artifact = feeding.opened(runtime, job)
     inputs = scratch / "inputs.npz"

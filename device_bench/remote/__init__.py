@@ -1,0 +1,1 @@
+"""This side of a machine without this package: a link to it, and the runner that is put there."""
