@@ -22,6 +22,7 @@ class BenchmarkModelRuntime:
     requires: tuple[str, ...] = ()
     original = False
     timed = True
+    only_on = "adb"
 
     def __init__(self, *flags: str, delegate: str | None, label: str, half_flag: str | None = None) -> None:
         self.flags = flags

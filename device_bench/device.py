@@ -82,6 +82,9 @@ class Device(Protocol):
     def pull(self, source: str, target: Path) -> None:
         """Fetch one file."""
 
+    def close(self) -> None:
+        """End what runs there, whichever thread waits for it, and take away what was put there."""
+
 
 Connect = Callable[[str], Device]
 """The plug-in `DEVICE` of a file `on_*.py`: a device from the part of its address after the colon."""

@@ -6,7 +6,7 @@ All of it can be stopped at any point: what was converted and measured by then i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,14 +16,15 @@ from ..converters.conversion import CONVERTERS, Conversion, Converter, plan
 from ..converters.convert import convert
 from ..models.errors import EdgeError, Unsupported
 from ..models.spec import ModelRequest, ModelSpec, find
-from . import energy, journal
+from . import energy, several
 from .device import Device, connect
 from .gate import engines
-from .plan import Plan, Step, begun, cells, run
+from .plan import Cell, Plan, begun, cells
 from .record import Failure
 from .result import Result
 from .runfile import ModelTable, Read
 from .session import RUNTIMES, default_runtime, execute
+from .several import Lot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,15 +57,30 @@ def check(source: Read) -> Checked:
     for place, table in enumerate(says.artifact):
         with source.at("artifact", place, "path"):
             artifacts.append(read_artifact(source.beside(table.path)))
-    devices = []
-    for place, address in enumerate(says.devices):
-        with source.at("devices", place):
-            devices.append(connect(address))
     for address in says.devices if says.energy else ():
         with source.at("energy"):
             energy.require(address)
+    devices = _connected(source)
     conversions = [each for place, table in enumerate(says.model) for each in _conversions(source, place, table)]
     return Checked(source=source, conversions=conversions, artifacts=artifacts, devices=devices)
+
+
+def _connected(source: Read) -> list[Device]:
+    """All devices, called at the same time, since each may take seconds; the error of the first that fails."""
+    addresses = source.says.devices
+    with ThreadPoolExecutor(max_workers=len(addresses)) as pool:
+        calls = [pool.submit(connect, address) for address in addresses]
+    try:
+        devices = []
+        for place, call in enumerate(calls):
+            with source.at("devices", place):
+                devices.append(call.result())
+        return devices
+    except BaseException:
+        for call in calls:
+            if not call.exception():
+                call.result().close()
+        raise
 
 
 def _conversions(source: Read, place: int, table: ModelTable) -> list[Conversion | Unmade]:
@@ -133,35 +149,53 @@ def made(
     return artifacts, unmade
 
 
-def planned(checked: Checked, artifacts: Sequence[Artifact], *, command: Sequence[str]) -> Plan:
-    """What is measured on each of the devices; raises `Unsupported` for an artifact that none of the runtimes opens."""
+def lots(checked: Checked, artifacts: Sequence[Artifact], out: Path, *, command: Sequence[str]) -> list[Lot]:
+    """What is measured on each of the devices, with journals in `out`; raises `Unsupported` for what none measures."""
     says = checked.source.says
     with checked.source.at("runtimes"):
-        wanted = cells(artifacts, runtimes=says.runtimes, threads=says.threads, batches=says.batches)
-    return Plan(
-        cells=wanted,
-        effort=says.effort,
-        seed=says.seed,
-        command=command,
-        energy=says.energy,
-        sustained_s=says.sustained_s,
-    )
+        # Of all of them, wherever they are.
+        cells(artifacts, runtimes=says.runtimes)
+    return [
+        Lot(
+            plan=Plan(
+                cells=_cells(checked, artifacts, place),
+                effort=says.effort,
+                seed=says.seed,
+                command=command,
+                energy=says.energy,
+                sustained_s=says.sustained_s,
+                cool_down_s=says.cool_down_s,
+                strict_placement=says.strict_placement,
+            ),
+            device=device,
+            address=says.devices[place],
+            kept=out / f"trials-{place}.jsonl",
+        )
+        for place, device in enumerate(checked.devices)
+    ]
 
 
-def measured(
-    wanted: Plan, devices: Sequence[Device], out: Path, *, on_step: Callable[[Step], None] = lambda step: None
-) -> list[Result]:
-    """The results on all devices, one after another, each going on where its journal in `out` ends."""
-    found = []
-    for place, device in enumerate(devices):
-        with closing(journal.opened(out / f"trials-{place}.jsonl", begun(wanted, device))) as kept:
-            found += run(wanted, device, journal=kept, on_step=on_step)
-    return found
+def _cells(checked: Checked, artifacts: Sequence[Artifact], place: int) -> list[Cell]:
+    """All combinations that one of the devices has; an artifact that no named runtime opens there is left out."""
+    says, there = checked.source.says, several.offered(checked.devices[place])
+    names = says.runtimes and [name for name in says.runtimes if name in there]
+    fitting = [
+        artifact
+        for artifact in artifacts
+        if names is None or any(RUNTIMES.load(name).opens(artifact.manifest.target) for name in names)
+    ]
+    with checked.source.at("devices", place):
+        if not fitting:
+            raise Unsupported(
+                f"{says.devices[place]} has none of the runtimes that are asked for", f"it has {', '.join(there)}"
+            )
+        return cells(fitting, runtimes=names, threads=says.threads, batches=says.batches, offered=there)
 
 
-def rows_of(unmade: Sequence[Unmade], like: Result | None, wanted: Plan, device: Device) -> list[Result]:
+def rows_of(unmade: Sequence[Unmade], like: Result | None, lot: Lot) -> list[Result]:
     """A result with its reason for each conversion that failed, in the session of `like` if anything was measured."""
-    start = like or begun(wanted, device)
+    wanted = lot.plan
+    start = like or begun(wanted, lot.device)
     return [
         Result(
             session=start.session,

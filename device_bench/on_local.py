@@ -19,6 +19,9 @@ class LocalDevice:
 
     python = sys.executable
 
+    def __init__(self) -> None:
+        self._is_closed = False
+
     def info(self) -> DeviceInfo:
         """What the machine is, now."""
         return this_machine("local")
@@ -30,7 +33,7 @@ class LocalDevice:
     def run(self, command: Sequence[str], *, timeout_s: float) -> Finished:
         """Run `command` as the leader of its own process group; raises `DeviceFailed` at the deadline."""
         try:
-            returncode, tail = child.run(command, timeout_s=timeout_s)
+            returncode, tail = child.run(command, timeout_s=timeout_s, watch=self._require_open)
         except OSError as error:
             raise DeviceFailed(f"{command[0]} does not start: {error.strerror or error}") from error
         if returncode is None:
@@ -46,6 +49,14 @@ class LocalDevice:
                 shutil.copyfile(source, target)
             except OSError as error:
                 raise DeviceFailed(f"{source} cannot be fetched: {error.strerror or error}") from error
+
+    def close(self) -> None:
+        """End what runs, whichever thread waits for it."""
+        self._is_closed = True
+
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise DeviceFailed("the run was ended")
 
 
 def connect_local(where: str) -> LocalDevice:

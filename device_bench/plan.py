@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from itertools import product
-from typing import Any, Final
+from typing import Final
 
-from ..converters.artifact import GOLDEN, Artifact
-from ..converters.parity import check
-from ..models.errors import EdgeError, UnknownName, Unsupported
+from ..converters.artifact import Artifact
+from ..models.errors import UnknownName, Unsupported
+from . import turns
+from .cooling import await_cool
 from .device import Device
-from .job import EnergyJob, Foreign, MemoryJob, SustainedJob, TimeJob, ask
-from .journal import Entry, Header, Journal
+from .job import Foreign
+from .journal import Header, Journal
 from .protocol import EFFORTS, Effort
-from .record import Energy, Failure, Memory, Record, Sustained, Timing
+from .record import Failure
 from .result import Parity, Result, Trial
 from .schedule import Pass, Turn, least_turns, next_turn
-from .session import RUNTIMES, Runtime, default_runtime, execute
+from .session import RUNTIMES, Runtime, default_runtime
 
 TRIAL_TIMEOUT_S: Final = 600.0
+COOL_DOWN_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,8 @@ class Plan:
 
     `seed` gives the order of the rounds, and noise where it is fed; `command` is what was typed. After the timed turns
     each cell's memory is looked at, its joules with `energy`, and with `sustained_s` its latency under so many seconds
-    of load.
+    of load. A device that got hot is waited for, at most `cool_down_s` seconds before a timed turn. With
+    `strict_placement` a row fails whose delegate does not run all of the model.
     """
 
     cells: Sequence[Cell]
@@ -54,6 +55,8 @@ class Plan:
     command: Sequence[str]
     energy: bool = False
     sustained_s: float | None = None
+    cool_down_s: float = COOL_DOWN_S
+    strict_placement: bool = False
 
     @property
     def passes(self) -> list[Pass]:
@@ -69,7 +72,7 @@ class Plan:
     def digest(self) -> str:
         """Of what is measured and how, in hexadecimal: the same for the same plan, wherever the artifacts lie."""
         cells = [(cell.artifact.digest, cell.runtime, cell.threads, cell.batch) for cell in self.cells]
-        known = [cells, self.effort, self.seed, self.energy, self.sustained_s]
+        known = [cells, self.effort, self.seed, self.energy, self.sustained_s, self.strict_placement]
         return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
 
@@ -98,7 +101,7 @@ def cells(
 ) -> list[Cell]:
     """Every combination that exists; `runtimes` None is each target's default, or the first of `offered` that opens it.
 
-    `offered` are the runtimes of another device. The original model of several artifacts is one cell. Raises
+    `offered` are the runtimes of a device. The original model of several artifacts is one cell. Raises
     `UnknownName` for a runtime, and `Unsupported` for an artifact that none of `runtimes` opens.
     """
     found: dict[tuple[str, str, int, int], Cell] = {}
@@ -134,24 +137,37 @@ def run(
     journal: Journal | None = None,
     on_step: Callable[[Step], None] = lambda step: None,
     timeout_s: float = TRIAL_TIMEOUT_S,
+    require_wanted: Callable[[], None] = lambda: None,
 ) -> list[Result]:
     """Measure all cells in turns, each a fresh process, and go on where `journal` ends; results in the order of cells.
 
     A cell that fails has its reason in its result, and takes no further turn. `timeout_s` bounds one process, beyond
-    the time that it was asked to run. Raises `UnknownName` for an effort; an interruption ends the process that runs,
-    and is passed on.
+    the time that it was asked to run. Raises `UnknownName` for an effort; `LinkLost` and `DeviceBusy`, which say
+    nothing of a cell, with every turn until then in the journal; and whatever `require_wanted` raises, which is asked
+    before a turn and after it. An interruption ends the process that runs, and is passed on.
     """
     effort = _effort(plan.effort)
     kept = journal or Journal(begun(plan, device))
     taken = [entry.taken for entry in kept.entries]
-    count = len(plan.cells)
     passes = _passes(plan, device)
-    while turn := next_turn(taken, cells=count, effort=effort, seed=plan.seed, passes=passes):
+    while turn := next_turn(taken, cells=len(plan.cells), effort=effort, seed=plan.seed, passes=passes):
+        require_wanted()
         on_step(Step(done=len(taken), cell=plan.cells[turn.cell], turn=turn))
-        entry = _take(turn, plan, device, timeout_s=timeout_s)
+        if turn.kind == "time":
+            await_cool(kept.entries, device, patience_s=plan.cool_down_s, require_wanted=require_wanted)
+        entry = turns.take(turn, plan, device, timeout_s=timeout_s)
+        # What was measured while somebody ended it is nothing.
+        require_wanted()
         kept.add(entry)
         taken.append(entry.taken)
-    return [_result(index, plan, kept, foreign=isinstance(device, Foreign)) for index in range(count)]
+    return results(plan, kept, device)
+
+
+def results(plan: Plan, journal: Journal, device: Device, *, failure: Failure | None = None) -> list[Result]:
+    """What `journal` says of all cells; with `failure`, of a run that it ended before it was over."""
+    foreign = isinstance(device, Foreign)
+    found = [_result(index, plan, journal, foreign=foreign) for index in range(len(plan.cells))]
+    return [each.model_copy(update={"failure": each.failure or failure}) for each in found]
 
 
 def _passes(plan: Plan, device: Device) -> list[Pass]:
@@ -168,9 +184,10 @@ def _effort(name: str) -> Effort:
 def _runtimes_for(artifact: Artifact, wanted: Sequence[str] | None, offered: Sequence[str] | None) -> list[str]:
     target = artifact.manifest.target
     if wanted is None:
+        usual = default_runtime(target, timed=True)
         there = (name for name in offered or () if RUNTIMES.load(name).opens(target))
         # A device that has none of them says better than this why.
-        return [next(there, None) or default_runtime(target, timed=True)]
+        return [usual if usual in (offered or ()) else next(there, usual)]
     opening = [name for name in wanted if RUNTIMES.load(name).opens(target)]
     if not opening:
         raise Unsupported(
@@ -178,54 +195,6 @@ def _runtimes_for(artifact: Artifact, wanted: Sequence[str] | None, offered: Seq
             f"try --runtime {default_runtime(target, timed=True)}",
         )
     return opening
-
-
-def _take(turn: Turn, plan: Plan, device: Device, *, timeout_s: float) -> Entry:
-    start = time.monotonic()
-    found: dict[str, Record] = {}
-    try:
-        found = _asked(turn, plan, device, timeout_s=timeout_s)
-    except EdgeError as error:
-        # What a device cannot tell beside its latency is left open.
-        if not (isinstance(error, Unsupported) and turn.kind in ("memory", "parity")):
-            found = {"failure": Failure.of(error)}
-    return Entry(
-        cell=turn.cell,
-        kind=turn.kind,
-        round=turn.round,
-        order=turn.order,
-        seconds=round(time.monotonic() - start, 3),
-        **found,  # type: ignore[arg-type]
-    )
-
-
-def _asked(turn: Turn, plan: Plan, device: Device, *, timeout_s: float) -> dict[str, Record]:
-    cell = plan.cells[turn.cell]
-    known: dict[str, Any] = {
-        "artifact": str(cell.artifact.folder.resolve()),
-        "runtime": cell.runtime,
-        "threads": cell.threads,
-        "batch": cell.batch,
-        "seed": plan.seed,
-    }
-    match turn.kind:
-        case "time":
-            job = TimeJob(**known, effort=plan.effort)
-            return {"timing": ask(device, job, answer=Timing, timeout_s=timeout_s)}
-        case "memory":
-            return {"memory": ask(device, MemoryJob(**known), answer=Memory, timeout_s=timeout_s)}
-        case "energy":
-            return {"energy": ask(device, EnergyJob(**known), answer=Energy, timeout_s=timeout_s)}
-        case "sustained":
-            lasting = plan.sustained_s or 0.0
-            load = SustainedJob(**known, duration_s=lasting)
-            return {"sustained": ask(device, load, answer=Sustained, timeout_s=timeout_s + lasting)}
-        case "parity" if not (cell.artifact.folder / GOLDEN).exists():
-            return {}
-        case "parity":
-            run = partial(execute, device=device, timeout_s=timeout_s)
-            verdict = Parity.of(check(cell.artifact, execute=run, engine=cell.runtime))
-            return {"parity": verdict.model_copy(update={"engine": f"{cell.runtime}, there"})}
 
 
 def _result(index: int, plan: Plan, journal: Journal, *, foreign: bool) -> Result:

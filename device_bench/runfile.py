@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..converters.artifact import Precision
 from ..models.errors import EdgeError, FileProblem
+from .plan import COOL_DOWN_S
 
 Location = tuple[str | int, ...]
 Names = Annotated[list[str], Field(min_length=1)]
@@ -21,6 +22,13 @@ Counts = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
 
 HEADER: Final = re.compile(r"\s*(\[\[?)\s*([\w.\-\s\"']+?)\s*\]\]?\s*(?:#.*)?$")
 KEY: Final = re.compile(r"(\s*)([\w.\-\"']+)\s*=")
+
+
+def _each_once(devices: list[str]) -> list[str]:
+    twice = next((address for address in devices if devices.count(address) > 1), None)
+    if twice:
+        raise ValueError(f"{twice} stands there twice")
+    return devices
 
 
 class _Table(BaseModel):
@@ -56,18 +64,22 @@ class ArtifactTable(_Table):
 class RunFile(_Table):
     """The whole file: what is measured is every artifact in every runtime, thread count and batch, on every device.
 
-    `runtimes` null is each target's own; `sustained_s` adds so many seconds of load for each row.
+    `runtimes` null is each target's own; `sustained_s` adds so many seconds of load for each row. `at_once` is how many
+    devices measure at the same time, null for all; `cool_down_s` and `strict_placement` are those of a `plan.Plan`.
     """
 
     effort: Literal["quick", "default", "rigorous"] = "default"
     seed: Annotated[int, Field(ge=0)] = 0
-    devices: Names = ["local"]
+    devices: Annotated[Names, AfterValidator(_each_once)] = ["local"]
     runtimes: Names | None = None
     threads: Counts = [1]
     batches: Counts = [1]
     energy: bool = False
     sustained_s: Annotated[float, Field(gt=0)] | None = None
     timeout_s: Annotated[float, Field(gt=0)] = 900.0
+    at_once: Annotated[int, Field(ge=1)] | None = None
+    cool_down_s: Annotated[float, Field(ge=0)] = COOL_DOWN_S
+    strict_placement: bool = False
     model: list[ModelTable] = []
     artifact: list[ArtifactTable] = []
 

@@ -65,6 +65,13 @@ class Bound(Protocol):
         """What this machine lacks for it, in one line; empty where it works."""
 
 
+@runtime_checkable
+class Elsewhere(Protocol):
+    """A plug-in that stands for an engine of other machines alone: of those whose addresses begin with `only_on`."""
+
+    only_on: str
+
+
 class Runtime(Protocol):
     """An engine: the plug-in `RUNTIME` of a file `run_*.py`.
 

@@ -75,7 +75,7 @@ def _measuring(device: str, *, effort: str, seed: int, out: Path, quiet: bool) -
 
     def measure(cells: Sequence[Cell]) -> Sequence[Result]:
         wanted = plan.Plan(cells=cells, effort=effort, seed=seed, command=["evit-edge", *sys.argv[1:]])
-        return outcome.measure(wanted, device, out, quiet=quiet)
+        return outcome.measure(wanted, outcome.reached(device), device, out, quiet=quiet)
 
     return measure
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,8 +13,8 @@ from .options import Json, Quiet, Verbose
 
 if TYPE_CHECKING:
     from ..device_bench.matrix import Checked
-    from ..device_bench.plan import Plan
     from ..device_bench.result import Result
+    from ..models.errors import EdgeError
 
 
 def run(
@@ -31,32 +32,33 @@ def run(
 
     source = runfile.read(file)
     folder = out or Path(file.stem)
+    lost: Sequence[EdgeError] = ()
     with runfolder.taken(folder, source.text):
         if (folder / runfolder.RESULTS).exists():
             show.note(f"{folder} is finished: nothing was measured again")
             runfolder.remove_journals(folder)
+            results = result.read(folder / runfolder.RESULTS)
         else:
-            runfolder.finish(_results(matrix.check(source), folder, quiet=quiet), folder)
-        results = result.read(folder / runfolder.RESULTS)
+            results, lost = _measured(matrix.check(source), folder, quiet=quiet)
+            if not lost:
+                runfolder.finish(results, folder)
     code = outcome.tell(results, as_json=json, verbose=verbose)
+    if lost:
+        show.note(f"{len(lost)} of the devices went away: the same command goes on where they were")
+        return lost[0].exit_code
     show.note(f"raw results: {folder / runfolder.RESULTS}")
     return code
 
 
-def _results(checked: Checked, folder: Path, *, quiet: bool) -> list[Result]:
+def _measured(checked: Checked, folder: Path, *, quiet: bool) -> tuple[list[Result], list[EdgeError]]:
+    """All results, and why devices went away before theirs were whole."""
     from ..device_bench import matrix
-    from . import show
+    from . import outcome, show
 
     with show.steps(quiet) as step:
         artifacts, unmade = matrix.made(checked, folder, on_step=step)
-    wanted = matrix.planned(checked, artifacts, command=["evit-edge", *sys.argv[1:]])
-    found = _measured(wanted, checked, folder, quiet=quiet)
-    return [*found, *matrix.rows_of(unmade, found[0] if found else None, wanted, checked.devices[0])]
-
-
-def _measured(wanted: Plan, checked: Checked, folder: Path, *, quiet: bool) -> list[Result]:
-    from ..device_bench import matrix, plan
-    from . import show
-
-    with show.counting(quiet, plan.least_processes(wanted) * len(checked.devices)) as advance:
-        return matrix.measured(wanted, checked.devices, folder, on_step=lambda step: advance(step.label))
+    lots = matrix.lots(checked, artifacts, folder, command=["evit-edge", *sys.argv[1:]])
+    ended = outcome.side_by_side(lots, at_once=checked.source.says.at_once, quiet=quiet)
+    found = [each for lot in ended for each in lot.results]
+    rows = [*found, *matrix.rows_of(unmade, found[0] if found else None, lots[0])]
+    return rows, [lot.lost for lot in ended if lot.lost]

@@ -10,23 +10,44 @@ from ..models.errors import InvalidMeasurement
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ..device_bench.device import Device
     from ..device_bench.plan import Plan
     from ..device_bench.result import Result
+    from ..device_bench.several import Ended, Lot
 
 
-def measure(wanted: Plan, address: str, out: Path, *, quiet: bool) -> list[Result]:
-    """The results on the device at `address`, which are added to the file `out`."""
-    from ..device_bench import energy, plan, result
+def reached(address: str, *, energy: bool = False) -> Device:
+    """The device at `address`; with `energy`, only one that counts joules."""
+    from ..device_bench import energy as joules
     from ..device_bench.device import connect
+
+    if energy:
+        joules.require(address)
+    return connect(address)
+
+
+def measure(wanted: Plan, device: Device, address: str, out: Path, *, quiet: bool) -> list[Result]:
+    """The results on the device at `address`, which are added to the file `out`."""
+    from ..device_bench import result
+    from ..device_bench.several import Lot
+
+    (ended,) = side_by_side([Lot(plan=wanted, device=device, address=address)], quiet=quiet)
+    for each in ended.results:
+        result.append(out, each)
+    return list(ended.results)
+
+
+def side_by_side(lots: Sequence[Lot], *, at_once: int | None = None, quiet: bool) -> list[Ended]:
+    """How each lot ended, with a bar for each while they are measured."""
+    from ..device_bench import plan, several
     from . import show
 
-    if wanted.energy:
-        energy.require(address)
-    with show.counting(quiet, plan.least_processes(wanted)) as advance:
-        found = plan.run(wanted, connect(address), on_step=lambda step: advance(step.label))
-    for each in found:
-        result.append(out, each)
-    return found
+    with show.counting_each(quiet, [(lot.address, plan.least_processes(lot.plan)) for lot in lots]) as advance:
+        watch = several.Watch(
+            on_step=lambda number, step: advance(number, step.label),
+            on_wait=lambda number: show.note(f"waiting for {lots[number].address}: another run has it"),
+        )
+        return several.measure(lots, at_once=at_once, watch=watch)
 
 
 def tell(results: Sequence[Result], *, as_json: bool, verbose: bool) -> int:

@@ -6,6 +6,7 @@ import json as json_module
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -85,13 +86,32 @@ def steps(quiet: bool) -> Iterator[Callable[[str], None]]:
 @contextmanager
 def counting(quiet: bool, total: int) -> Iterator[Callable[[str], None]]:
     """A bar on stderr that advances by one at each call, naming what comes next; it grows if there is more to do."""
-    parts = (BarColumn(), MofNCompleteColumn(), Elapsed(), TimeRemainingColumn(), TextColumn("{task.description}"))
-    with _progress(*parts, quiet=quiet) as progress:
-        task = progress.add_task("", total=total)
+    with counting_each(quiet, [("", total)]) as advance:
+        yield partial(advance, 0)
 
-        def advance(what: str) -> None:
-            more = max(progress.tasks[0].completed + 1, progress.tasks[0].total or 0)
-            progress.update(task, description=escape(what), advance=1, total=more)
+
+@contextmanager
+def counting_each(quiet: bool, totals: Sequence[tuple[str, int]]) -> Iterator[Callable[[int, str], None]]:
+    """A bar on stderr for each of `totals`, of which there are names if there are several.
+
+    A call advances one of them, by its number, and names what comes next there; it grows if there is more to do.
+    """
+    named = [TextColumn("{task.fields[name]}")] if len(totals) > 1 else []
+    parts = (
+        *named,
+        BarColumn(),
+        MofNCompleteColumn(),
+        Elapsed(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    with _progress(*parts, quiet=quiet) as progress:
+        tasks = [progress.add_task("", total=total, name=escape(name)) for name, total in totals]
+
+        def advance(number: int, what: str) -> None:
+            task = progress.tasks[number]
+            more = max(task.completed + 1, task.total or 0)
+            progress.update(tasks[number], description=escape(what), advance=1, total=more)
 
         yield advance
 

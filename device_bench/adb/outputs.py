@@ -24,7 +24,7 @@ ONCE: Final = ("--num_runs=1", "--min_secs=0", "--warmup_runs=1", "--warmup_min_
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """What goes to the tool and comes back for `given`: places in the manifest of the file's tensors, in its own order."""
+    """What goes to the tool and comes back, for `given`: places in the manifest of the file's tensors, in its order."""
 
     given: Order
     inputs: Sequence[int]

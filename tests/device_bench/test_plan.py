@@ -41,6 +41,9 @@ class FakeDevice:
     def pull(self, source: str, target: Path) -> None:
         pass
 
+    def close(self) -> None:
+        pass
+
     def run(self, command: Sequence[str], *, timeout_s: float) -> Finished:
         question, reply = command[-2:]
         job = json.loads(Path(question).read_text())
