@@ -3,49 +3,49 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from .options import (
     RESULTS,
     Artifacts,
     Batches,
     BenchmarkBinary,
+    CoolDown,
     Device,
     Effort,
+    Energy,
     Json,
     Quiet,
     Results,
+    Runtimes,
     Seed,
+    StrictPlacement,
+    Sustained,
     Threads,
     Verbose,
     counts,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from ..device_bench.device import Device as Machine
+    from ..device_bench.plan import Cell
+
 
 def bench(
     artifacts: Artifacts,
-    runtime: Annotated[
-        list[str] | None,
-        typer.Option(help="Give it again for another; torch is the original model. The target's own if not given."),
-    ] = None,
+    runtime: Runtimes = None,
     threads: Threads = "1",
     batch: Batches = "1",
     device: Device = "local",
     benchmark_binary: BenchmarkBinary = None,
     effort: Effort = "default",
-    energy: Annotated[bool, typer.Option("--energy", help="Count joules too, where the machine can.")] = False,
-    sustained: Annotated[
-        float | None, typer.Option(metavar="SECONDS", min=1, help="Then load each row so long; 600 shows throttling.")
-    ] = None,
-    cool_down: Annotated[
-        float,
-        typer.Option(metavar="SECONDS", min=0, help="Wait so long at most for a hot device, before each process."),
-    ] = 60.0,
-    strict_placement: Annotated[
-        bool, typer.Option("--strict-placement", help="Fail rows whose delegate leaves a part of the model to others.")
-    ] = False,
+    energy: Energy = False,
+    sustained: Sustained = None,
+    cool_down: CoolDown = 60.0,
+    strict_placement: StrictPlacement = False,
     out: Results = RESULTS,
     seed: Seed = 0,
     json: Json = False,
@@ -53,18 +53,14 @@ def bench(
     verbose: Verbose = False,
 ) -> int:
     """Measure latency, throughput, load time and memory: every trial a fresh process, all rows in turns."""
-    from ..converters.artifact import read
-    from ..device_bench import plan, result, several
+    from ..device_bench import plan, result
     from . import outcome, show
 
-    matrix: dict[str, Any] = {"threads": counts(threads, "--threads"), "batches": counts(batch, "--batch")}
-    opened = [read(folder) for folder in artifacts]
-    # What is wrong with them is said before any device is called.
-    plan.cells(opened, runtimes=runtime)
+    matrix = {"runtimes": runtime, "threads": counts(threads, "--threads"), "batches": counts(batch, "--batch")}
     result.require_writable(out)
-    where = outcome.reached(device, energy=energy)
+    cells, where = _reached(artifacts, device, energy=energy, matrix=matrix)
     wanted = plan.Plan(
-        cells=plan.cells(opened, runtimes=runtime, offered=several.offered(where), **matrix),
+        cells=cells,
         effort=effort,
         seed=seed,
         command=["evit-edge", *sys.argv[1:]],
@@ -77,3 +73,18 @@ def bench(
     code = outcome.tell(results, as_json=json, verbose=verbose)
     show.note(f"raw results: {out}")
     return code
+
+
+def _reached(
+    artifacts: Sequence[Path], address: str, *, energy: bool, matrix: dict[str, Any]
+) -> tuple[list[Cell], Machine]:
+    """What is measured, by runtimes that the device has, and the device."""
+    from ..converters.artifact import read
+    from ..device_bench import plan, several
+    from . import outcome
+
+    opened = [read(folder) for folder in artifacts]
+    # What is wrong with them is said before any device is called.
+    plan.cells(opened, **matrix)
+    device = outcome.reached(address, energy=energy)
+    return plan.cells(opened, **matrix, offered=several.offered(device)), device

@@ -63,6 +63,21 @@ BenchmarkBinary = Annotated[
         help="Android: TFLite's benchmark_model for the phone; or $EVIT_EDGE_BENCHMARK_BINARY.",
     ),
 ]
+Runtimes = Annotated[
+    list[str] | None,
+    typer.Option(help="Give it again for another; torch is the original model. The target's own if not given."),
+]
+Energy = Annotated[bool, typer.Option("--energy", help="Count joules too, where the machine can.")]
+Sustained = Annotated[
+    float | None,
+    typer.Option(metavar="SECONDS", min=1, help="Then load each row so long; 600 shows throttling."),
+]
+CoolDown = Annotated[
+    float, typer.Option(metavar="SECONDS", min=0, help="Wait so long at most for a hot device, before each process.")
+]
+StrictPlacement = Annotated[
+    bool, typer.Option("--strict-placement", help="Fail rows whose delegate leaves a part of the model to others.")
+]
 Results = Annotated[Path, typer.Option("--out", help="Raw results are added to this file, a line a row.")]
 RESULTS = Path("results.jsonl")
 FailAbove = Annotated[
