@@ -13,8 +13,9 @@ from .record import Conditions
 # A chip that has worked is warmer than one that has not; beyond this, it is still warm from the trials before.
 WARMER_C: Final = 10.0
 PAUSE_S: Final = 2.0
-# Bits 0 to 3 of a Raspberry Pi are now: under voltage, capped, throttled, at the soft limit.
-THROTTLED_NOW: Final = 0xF
+# A Raspberry Pi's bits of the moment: a low voltage slows it down too, and no waiting mends that.
+LOW_VOLTAGE: Final = 0b0001
+THROTTLED: Final = 0b1100
 # Of Android's 0 to 6: from moderate on the system slows down.
 LIGHT: Final = 1
 
@@ -44,8 +45,9 @@ def await_cool(
 
 
 def was_hot(entry: Entry) -> bool:
-    """Whether the device says that it slowed itself down for its heat, or its supply, during a trial."""
+    """Whether the device says that it slowed itself down for its heat during a trial."""
     after: Conditions | None = entry.timing.after if entry.timing else None
     if after is None:
         return False
-    return bool((after.throttled or 0) & THROTTLED_NOW) or (after.thermal_status or 0) > LIGHT
+    bits = after.throttled or 0
+    return bool(bits & THROTTLED and not bits & LOW_VOLTAGE) or (after.thermal_status or 0) > LIGHT

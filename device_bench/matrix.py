@@ -185,7 +185,7 @@ def _cells(checked: Checked, artifacts: Sequence[Artifact], place: int) -> list[
         if names is None or any(RUNTIMES.load(name).opens(artifact.manifest.target) for name in names)
     ]
     with checked.source.at("devices", place):
-        if not fitting:
+        if artifacts and not fitting:
             raise Unsupported(
                 f"{says.devices[place]} has none of the runtimes that are asked for", f"it has {', '.join(there)}"
             )

@@ -28,6 +28,7 @@ from .device import Connect, DeviceInfo, Finished
 from .job import Done, Measuring, OutputsJob, Reply, TimeJob
 from .record import Conditions, FixedPerformance, Memory, Timing
 from .remote.device import RunnerDevice
+from .remote.link import digest, files_in
 from .remote.orders import order
 from .session import RUNTIMES
 from .ssh import known
@@ -96,10 +97,11 @@ class AdbDevice:
 
     def push(self, source: Path) -> str:
         """Put a file or folder there, unless the same content is, by a digest that is computed there; say where."""
-        there = f"{self._folder}/{_digest(source)[:16]}/{source.name}"
-        files = [file for file in sorted(source.rglob("*")) if file.is_file()] if source.is_dir() else [source]
-        for file in files:
-            self._link.place(file, f"{there}/{file.relative_to(source)}" if file != source else there)
+        there = f"{self._folder}/{digest(source)[:16]}/{source.name}"
+        if source.is_file():
+            self._link.place(source, there)
+        for name, file in files_in(source).items():
+            self._link.place(file, f"{there}/{name}")
         return there
 
     def run(self, command: Sequence[str], *, timeout_s: float) -> Finished:
@@ -231,15 +233,6 @@ class AdbDevice:
         return self._link.require(
             ["sh", self._agent, verb, folder, *arguments], what=f"{verb} there", timeout_s=2 * PATIENCE_S + PATIENCE_S
         )
-
-
-def _digest(source: Path) -> str:
-    if source.is_file():
-        return sha256_of(source)
-    import hashlib
-
-    parts = [(str(file.relative_to(source)), sha256_of(file)) for file in sorted(source.rglob("*")) if file.is_file()]
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def has_python(link: Link, interpreter: str) -> bool:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from threading import Event
 
-from ..models.errors import DeviceBusy, DeviceFailed, EdgeError, LinkLost
+from ..models.errors import DeviceFailed
 from . import journal, plan
 from .device import Device
 from .holding import held
@@ -33,10 +34,10 @@ class Lot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a lot ended: with `lost`, what was measured until the device went away, and why it did."""
+    """How a lot ended: with `lost`, what was measured until its device failed, and why it did."""
 
     results: Sequence[Result]
-    lost: EdgeError | None = None
+    lost: DeviceFailed | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,27 +81,31 @@ def measure(lots: Sequence[Lot], *, at_once: int | None = None, watch: Watch | N
             _require_all(futures)
         except BaseException:
             stop.event.set()
+            pool.shutdown(wait=False, cancel_futures=True)
             _close(lot.device for lot in lots)
             raise
     return [future.result() for future in futures]
 
 
 def _measured(number: int, lot: Lot, watch: Watch, stop: _Stop) -> Ended:
-    with held(lot.address, on_wait=lambda: watch.on_wait(number), require_wanted=stop.require_wanted):
-        begun = plan.begun(lot.plan, lot.device)
-        with closing(journal.opened(lot.kept, begun) if lot.kept else Journal(begun)) as kept:
-            try:
-                found = plan.run(
-                    lot.plan,
-                    lot.device,
-                    journal=kept,
-                    on_step=lambda step: watch.on_step(number, step),
-                    require_wanted=stop.require_wanted,
-                )
-            except (LinkLost, DeviceBusy) as error:
-                rest = plan.results(lot.plan, kept, lot.device, failure=Failure.of(error))
-                return Ended(results=rest, lost=error)
-            return Ended(results=found)
+    """What goes wrong with a model is in its result: an error of the device ends this lot, and no other."""
+    try:
+        with held(lot.address, on_wait=lambda: watch.on_wait(number), require_wanted=stop.require_wanted):
+            stop.require_wanted()
+            begun = plan.begun(lot.plan, lot.device)
+            with closing(journal.opened(lot.kept, begun) if lot.kept else Journal(begun)) as kept:
+                return _journaled(lot, kept, partial(watch.on_step, number), stop)
+    except DeviceFailed as error:
+        return Ended(results=(), lost=error)
+
+
+def _journaled(lot: Lot, kept: Journal, on_step: Callable[[Step], None], stop: _Stop) -> Ended:
+    try:
+        found = plan.run(lot.plan, lot.device, journal=kept, on_step=on_step, require_wanted=stop.require_wanted)
+    except DeviceFailed as error:
+        rest = plan.results(lot.plan, kept, lot.device, failure=Failure.of(error))
+        return Ended(results=rest, lost=error)
+    return Ended(results=found)
 
 
 def _require_all(futures: Sequence[Future[Ended]]) -> None:

@@ -35,7 +35,7 @@ def take(turn: Turn, plan: Plan, device: Device, *, timeout_s: float) -> Entry:
     for _ in range(RETRIES):
         with suppress(LinkLost):
             entry = _take(turn, plan, device, timeout_s=timeout_s)
-            if not was_hot(entry):
+            if not (plan.cool_down_s and was_hot(entry)):
                 return entry
             await_cool([entry], device, patience_s=plan.cool_down_s)
     return _take(turn, plan, device, timeout_s=timeout_s)

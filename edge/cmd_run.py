@@ -44,7 +44,9 @@ def run(
                 runfolder.finish(results, folder)
     code = outcome.tell(results, as_json=json, verbose=verbose)
     if lost:
-        show.note(f"{len(lost)} of the devices went away: the same command goes on where they were")
+        for error in lost:
+            show.error(error)
+        show.note("not finished: the same command goes on where it was")
         return lost[0].exit_code
     show.note(f"raw results: {folder / runfolder.RESULTS}")
     return code

@@ -32,6 +32,8 @@ def measure(wanted: Plan, device: Device, address: str, out: Path, *, quiet: boo
     from ..device_bench.several import Lot
 
     (ended,) = side_by_side([Lot(plan=wanted, device=device, address=address)], quiet=quiet)
+    if ended.lost and not ended.results:
+        raise ended.lost
     for each in ended.results:
         result.append(out, each)
     return list(ended.results)

@@ -33,7 +33,7 @@ def run(folder: Path, command: list[str], *, deadline_s: float, patience_s: floa
     What is in the folder stays.
     """
     if not folder.exists():
-        alone = _alone(folder.parent.parent)
+        alone = _alone(folder.parent.parent, patience_s=patience_s)
         if alone is None:
             return {"state": "busy"}
         lock = _claimed(folder)
@@ -69,10 +69,10 @@ def remove(folder: Path) -> None:
         stop(lock.parent)
     with suppress(FileNotFoundError):
         shutil.rmtree(folder)
-    if [each.name for each in folder.parent.iterdir()] == [BUSY] and (alone := _alone(folder.parent)) is not None:
-        (folder.parent / BUSY).unlink()
-        os.close(alone)
     with suppress(OSError):
+        if [each.name for each in folder.parent.iterdir()] == [BUSY] and (alone := _alone(folder.parent)) is not None:
+            (folder.parent / BUSY).unlink()
+            os.close(alone)
         folder.parent.rmdir()
 
 
@@ -84,8 +84,12 @@ def sweep(folder: Path) -> None:
             shutil.rmtree(other, ignore_errors=True)
 
 
-def _alone(ours: Path) -> int | None:
-    """The lock of this machine, or None if a command of another session runs; released when it is closed everywhere."""
+def _alone(ours: Path, *, patience_s: float = 0.0) -> int | None:
+    """The lock of this machine, or None if another command runs for so long; released when it is closed everywhere.
+
+    A command that has just ended may have it still.
+    """
+    end = time.monotonic() + patience_s
     while True:
         lock = os.open(ours / BUSY, os.O_CREAT | os.O_RDWR, 0o600)
         try:
@@ -94,8 +98,10 @@ def _alone(ours: Path) -> int | None:
             if os.stat(ours / BUSY).st_ino == os.fstat(lock).st_ino:  # noqa: PTH116
                 return lock
         except BlockingIOError:
-            os.close(lock)
-            return None
+            if time.monotonic() >= end:
+                os.close(lock)
+                return None
+            time.sleep(POLL_S)
         except FileNotFoundError:
             pass
         os.close(lock)

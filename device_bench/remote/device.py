@@ -26,7 +26,7 @@ from ..device import DeviceInfo, Finished
 from ..job import Measuring, OutputsJob
 from ..session import RUNTIMES
 from . import runner
-from .link import Link
+from .link import Link, digest, files_in
 from .orders import order
 
 OLDEST_PYTHON: Final = (3, 10)
@@ -34,7 +34,6 @@ OLDEST_PYTHON: Final = (3, 10)
 PATIENCE_S: Final = 20.0
 # How long another session may keep the machine: a long run, whose trials take turns with ours.
 BUSY_S: Final = 900.0
-BUSY_PAUSE_S: Final = 2.0
 ANSWER_S: Final = 60.0
 
 
@@ -74,10 +73,8 @@ class RunnerDevice:
     def push(self, source: Path) -> str:
         """Put a file or folder there, unless the same content is, by a digest that is computed there; say where."""
         if source.is_dir():
-            parts = {str(file.relative_to(source)): file for file in sorted(source.rglob("*")) if file.is_file()}
-            digest = hashlib.sha256(repr([(name, sha256_of(file)) for name, file in parts.items()]).encode())
-            there = f"{self._folder}/{digest.hexdigest()[:16]}"
-            self._put_missing({f"{there}/{name}": file for name, file in parts.items()})
+            there = f"{self._folder}/{digest(source)[:16]}"
+            self._put_missing({f"{there}/{name}": file for name, file in files_in(source).items()})
             return there
         there = self._place(source)
         self._put_missing({there: source})
@@ -134,8 +131,6 @@ class RunnerDevice:
             match said["state"]:
                 case "busy" if time.monotonic() > give_up:
                     raise DeviceBusy(f"somebody else measures on {self._link.host}", "try again when that is over")
-                case "busy":
-                    time.sleep(BUSY_PAUSE_S)
                 case "lost":
                     raise DeviceFailed(f"what watched over {command[0]} on {self._link.host} was killed", "try again")
                 case "ended" if said["returncode"] is None:
@@ -150,8 +145,8 @@ class RunnerDevice:
 
     def _put_missing(self, files: dict[str, Path]) -> None:
         known = self._ask("digests", *files)["sha256"]
-        for (there, file), digest in zip(files.items(), known, strict=True):
-            if digest != sha256_of(file):
+        for (there, file), found in zip(files.items(), known, strict=True):
+            if found != sha256_of(file):
                 self._put(file, there)
 
     def _put(self, source: Path, there: str) -> None:

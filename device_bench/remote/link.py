@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
+from ...models.download import sha256_of
 from ...models.errors import DeviceFailed, LinkLost
 from ..board.first import MARK
 
@@ -83,3 +86,16 @@ def not_done(host: str, what: str, number: int | None) -> DeviceFailed:
     if number in (errno.ENOSPC, errno.EDQUOT):
         return DeviceFailed(f"the disk of {host} is full", "make room there: df -h says where")
     return DeviceFailed(f"{host}: {what}", "see the folder ~/.cache/evit-edge there")
+
+
+def files_in(folder: Path) -> dict[str, Path]:
+    """All files below `folder`, by their names from there."""
+    return {str(file.relative_to(folder)): file for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def digest(source: Path) -> str:
+    """The SHA-256 of a file, or of the names and digests of all files in a folder."""
+    if source.is_file():
+        return sha256_of(source)
+    parts = [(name, sha256_of(file)) for name, file in files_in(source).items()]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()

@@ -19,7 +19,7 @@ from .summary import Row, package_and_label
 GIB: Final = 2**30
 NOT_APPLICABLE: Final = "—"
 MARK: Final = "★"
-SHAREABLE: Final = ("model", "weights", "target", "precision", "threads", "batch", "processes")
+SHAREABLE: Final = ("device", "model", "weights", "target", "precision", "threads", "batch", "processes")
 MEANING: Final = (
     "latency: median over processes [95 % interval of it, or what is said]; "
     f"{MARK}: the fastest of its session and batch, and all whose intervals overlap with that"
@@ -123,6 +123,7 @@ def _memory(row: Row) -> str:
 
 
 COLUMNS: Final = (
+    _word("device", "short", lambda row: row.device),
     _word("model", "short", lambda row: row.model),
     _word("weights", "short", lambda row: row.weights),
     _word("target", "short", lambda row: row.target),

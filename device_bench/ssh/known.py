@@ -23,7 +23,7 @@ class Known(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    address: Annotated[str, Field(pattern="^ssh:.+")]
+    address: Annotated[str, Field(pattern="^(ssh|adb):.+")]
     python: str = "python3"
     source: str = FILE
 
