@@ -82,8 +82,8 @@ class Device(Protocol):
     def pull(self, source: str, target: Path) -> None:
         """Fetch one file."""
 
-    def close(self) -> None:
-        """End what runs there, whichever thread waits for it, and take away what was put there."""
+    def interrupt(self) -> None:
+        """End what runs there, whichever thread waits for it, and run nothing more."""
 
 
 Connect = Callable[[str], Device]

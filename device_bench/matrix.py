@@ -70,17 +70,11 @@ def _connected(source: Read) -> list[Device]:
     addresses = source.says.devices
     with ThreadPoolExecutor(max_workers=len(addresses)) as pool:
         calls = [pool.submit(connect, address) for address in addresses]
-    try:
-        devices = []
-        for place, call in enumerate(calls):
-            with source.at("devices", place):
-                devices.append(call.result())
-        return devices
-    except BaseException:
-        for call in calls:
-            if not call.exception():
-                call.result().close()
-        raise
+    devices = []
+    for place, call in enumerate(calls):
+        with source.at("devices", place):
+            devices.append(call.result())
+    return devices
 
 
 def _conversions(source: Read, place: int, table: ModelTable) -> list[Conversion | Unmade]:

@@ -53,6 +53,7 @@ class AdbDevice:
         self._folder = f"{FOLDER}/{uuid.uuid4().hex}"
         self._agent = f"{self._folder}/agent.sh"
         self._mode: FixedPerformance | None = None
+        self._running, self._is_interrupted = "", False
         self._runner: RunnerDevice | None = None
         self._close = weakref.finalize(self, partial(_leave, self._link, self._agent, self._folder))
         try:
@@ -172,6 +173,14 @@ class AdbDevice:
             raise DeviceFailed(f"benchmark_model {child.how_it_ended(status, text)}", "see docs/android.md")
         return measure.read(text), text
 
+    def interrupt(self) -> None:
+        """End what runs there, whichever thread waits for it, and run nothing more."""
+        self._is_interrupted = True
+        if self._runner:
+            self._runner.interrupt()
+        if self._running:
+            self._ask("stop", self._running)
+
     def close(self) -> None:
         """End what runs there, and take away what was put there; done by itself when Python ends."""
         if self._runner:
@@ -180,8 +189,10 @@ class AdbDevice:
 
     def _finished(self, command: Sequence[str], *, timeout_s: float) -> tuple[int, str]:
         """The exit status, -N for signal N, and all that was printed."""
-        folder = f"{self._folder}/run-{uuid.uuid4().hex[:12]}"
+        folder = self._running = f"{self._folder}/run-{uuid.uuid4().hex[:12]}"
         try:
+            if self._is_interrupted:
+                raise DeviceFailed("the run was ended")
             seconds = str(max(1, round(timeout_s)))
             self._link.until_back(lambda: self._ask("start", folder, seconds, *command))
             state, status = self._waited(folder)

@@ -20,7 +20,7 @@ class LocalDevice:
     python = sys.executable
 
     def __init__(self) -> None:
-        self._is_closed = False
+        self._is_interrupted = False
 
     def info(self) -> DeviceInfo:
         """What the machine is, now."""
@@ -33,7 +33,7 @@ class LocalDevice:
     def run(self, command: Sequence[str], *, timeout_s: float) -> Finished:
         """Run `command` as the leader of its own process group; raises `DeviceFailed` at the deadline."""
         try:
-            returncode, tail = child.run(command, timeout_s=timeout_s, watch=self._require_open)
+            returncode, tail = child.run(command, timeout_s=timeout_s, watch=self._require_wanted)
         except OSError as error:
             raise DeviceFailed(f"{command[0]} does not start: {error.strerror or error}") from error
         if returncode is None:
@@ -50,12 +50,12 @@ class LocalDevice:
             except OSError as error:
                 raise DeviceFailed(f"{source} cannot be fetched: {error.strerror or error}") from error
 
-    def close(self) -> None:
+    def interrupt(self) -> None:
         """End what runs, whichever thread waits for it."""
-        self._is_closed = True
+        self._is_interrupted = True
 
-    def _require_open(self) -> None:
-        if self._is_closed:
+    def _require_wanted(self) -> None:
+        if self._is_interrupted:
             raise DeviceFailed("the run was ended")
 
 

@@ -82,7 +82,7 @@ def measure(lots: Sequence[Lot], *, at_once: int | None = None, watch: Watch | N
         except BaseException:
             stop.event.set()
             pool.shutdown(wait=False, cancel_futures=True)
-            _close(lot.device for lot in lots)
+            _interrupt(lot.device for lot in lots)
             raise
     return [future.result() for future in futures]
 
@@ -117,7 +117,7 @@ def _require_all(futures: Sequence[Future[Ended]]) -> None:
             each.result()
 
 
-def _close(devices: Iterable[Device]) -> None:
+def _interrupt(devices: Iterable[Device]) -> None:
     for device in devices:
         with suppress(DeviceFailed):
-            device.close()
+            device.interrupt()

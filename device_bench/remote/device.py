@@ -42,6 +42,7 @@ class RunnerDevice:
 
     def __init__(self, link: Link, address: str, interpreter: str = "python3") -> None:
         self._link, self._address = link, address
+        self._running, self._is_interrupted = "", False
         self._close: weakref.finalize[[], RunnerDevice] = weakref.finalize(self, link.close)
         seen = link.ask([interpreter, "-I", "-c", runner.first(), "look"], timeout_s=ANSWER_S)
         self.python = _suitable(seen, link.host)
@@ -82,8 +83,10 @@ class RunnerDevice:
 
     def run(self, command: Sequence[str], *, timeout_s: float) -> Finished:
         """Run a command, apart from the link: a cut one is made again. The deadline is kept there, not here."""
-        folder = f"{self._folder}/run-{uuid.uuid4().hex[:12]}"
+        folder = self._running = f"{self._folder}/run-{uuid.uuid4().hex[:12]}"
         try:
+            if self._is_interrupted:
+                raise DeviceFailed("the run was ended")
             return self._waited(folder, command, timeout_s)
         except BaseException:
             with suppress(DeviceFailed):
@@ -120,6 +123,12 @@ class RunnerDevice:
                 self.pull(outputs, raw)
                 given.keep(raw, Path(job.outputs))
 
+    def interrupt(self) -> None:
+        """End what runs there, whichever thread waits for it, and run nothing more."""
+        self._is_interrupted = True
+        if self._running:
+            self._ask("stop", self._running)
+
     def close(self) -> None:
         """End what runs there, and take away what was put there; done by itself when Python ends."""
         self._close()
@@ -131,6 +140,8 @@ class RunnerDevice:
             match said["state"]:
                 case "busy" if time.monotonic() > give_up:
                     raise DeviceBusy(f"somebody else measures on {self._link.host}", "try again when that is over")
+                case "running" if self._is_interrupted:
+                    raise DeviceFailed("the run was ended")
                 case "lost":
                     raise DeviceFailed(f"what watched over {command[0]} on {self._link.host} was killed", "try again")
                 case "ended" if said["returncode"] is None:

@@ -21,7 +21,7 @@ class MadeDevice:
     def __init__(self, info: DeviceInfo, *, on_job: Callable[[], None] = lambda: None) -> None:
         self.timing: Callable[[], Timing] = lambda: make_trial().timing
         self.jobs: list[str] = []
-        self.is_closed = False
+        self.is_interrupted = False
         self._info, self._on_job = info, on_job
         self.temperatures: list[float] = []
 
@@ -50,5 +50,5 @@ class MadeDevice:
     def run(self, command: Sequence[str], *, timeout_s: float) -> Finished:
         return Finished(returncode=0, tail="")
 
-    def close(self) -> None:
-        self.is_closed = True
+    def interrupt(self) -> None:
+        self.is_interrupted = True

@@ -37,6 +37,10 @@ class Board:
         """Lines of a shell that every connection runs before anything else."""
         (self.home.parent / "settings").write_text(text)
 
+    def is_clean_but_for_cache(self) -> bool:
+        """Whether no process is left there, and no file: an empty folder may be."""
+        return not any(path.is_file() for path in self.files) and not processes_naming(self.home)
+
     def is_clean(self) -> bool:
         """Whether neither a file nor a process is left there."""
         return not self.files and not processes_naming(self.home)

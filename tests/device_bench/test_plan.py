@@ -41,7 +41,7 @@ class FakeDevice:
     def pull(self, source: str, target: Path) -> None:
         pass
 
-    def close(self) -> None:
+    def interrupt(self) -> None:
         pass
 
     def run(self, command: Sequence[str], *, timeout_s: float) -> Finished:

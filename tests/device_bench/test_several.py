@@ -116,7 +116,7 @@ def test_an_error_of_our_own_ends_all_and_nothing_of_it_is_kept(
 
     def slow() -> None:
         begun.set()
-        wait_until(lambda: devices[0].is_closed)
+        wait_until(lambda: devices[0].is_interrupted)
 
     def fail(number: int, step: Step) -> None:
         if number == 1:
@@ -128,7 +128,7 @@ def test_an_error_of_our_own_ends_all_and_nothing_of_it_is_kept(
     lots = [lot(artifact, devices[0], "ssh:a", journal), lot(artifact, devices[1], "ssh:b")]
     with pytest.raises(KeyboardInterrupt):
         measure(lots, watch=Watch(on_step=fail))
-    assert all(device.is_closed for device in devices)
+    assert all(device.is_interrupted for device in devices)
     assert len(journal.read_text().splitlines()) == 1
 
 

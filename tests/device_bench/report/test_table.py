@@ -139,7 +139,7 @@ def test_a_comparison_of_a_model_fits_a_screen_of_100_columns() -> None:
     assert headings[-1] == "validity"
     widths = [max(map(cell_len, column)) for column in zip(headings, *lines, strict=True)]
     assert sum(widths[:-1]) + len(widths) + len("INVALID:") <= 100
-    assert caption == "model linear, weights seeded"
+    assert caption == "device local, model linear, weights seeded"
 
 
 def test_details_have_what_the_screen_leaves_out_and_why(make_result: MakeResult) -> None:
