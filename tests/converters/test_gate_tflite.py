@@ -201,6 +201,7 @@ def right_zero_points(content: bytes) -> list[int]:
     not importlib.metadata.version("ai-edge-litert").startswith("2.1."),
     reason="only LiteRT 2.1 computes products with a right-hand zero point wrongly",
 )
+@pytest.mark.slow
 def test_the_fault_of_litert_in_int8_products_is_refused_and_is_not_in_our_files(
     demo_int8: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
